@@ -1,0 +1,73 @@
+# The few commands of this repository. Everything that they need but Go is
+# fetched by the go command; .ci/need says what is missing.
+
+FUZZTIME ?= 10s
+# Which fuzz targets: a regular expression over "PACKAGE NAME".
+FUZZ ?= .
+# Such as -count=1, -run Restore, -v.
+TESTFLAGS ?=
+BENCHFLAGS ?=
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Where Go is usually put and not always found.
+export PATH := $(PATH):/usr/local/go/bin
+
+.PHONY: help demo build test check race fuzz golden bench clean
+
+help:
+	@echo 'make demo     the main job, for real: two devices, a secondary, a loss, a restore'
+	@echo 'make build    both programs, into bin/'
+	@echo 'make test     vet, and all tests'
+	@echo 'make check    gofmt, vet, staticcheck, tidy go.mod'
+	@echo 'make race     all tests with the race detector (needs a C compiler)'
+	@echo 'make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))'
+	@echo 'make golden   make the test vectors anew, to read the difference'
+	@echo 'make bench    measure the whole path on this machine'
+	@echo 'make clean    remove bin/'
+
+# Built and run, not "go run", so that a signal to make comes through to it.
+demo:
+	@.ci/need go
+	@go build -buildvcs=false -o bin/demo ./internal/demo
+	@bin/demo
+
+build:
+	@.ci/need go
+	go build -trimpath -o bin/ ./cmd/kist ./cmd/kistd
+
+test:
+	@.ci/need go vectors
+	go vet ./...
+	go test $(TESTFLAGS) ./...
+	cd internal/vectors && go vet ./... && go test $(TESTFLAGS) ./...
+
+check:
+	@.ci/need go vectors
+	@list=$$(gofmt -l .) || exit 1; \
+	  if [ -n "$$list" ]; then echo "gofmt -l:"; echo "$$list"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go mod tidy -diff
+	go mod verify
+	cd internal/vectors && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff
+
+race:
+	@.ci/need go cc
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+fuzz:
+	@.ci/need go
+	@.ci/fuzz '$(FUZZTIME)' '$(FUZZ)'
+
+golden:
+	@.ci/need go
+	go test ./keys/... ./commitlog -run Golden -update
+	go test ./secondary/wire -run Vectors -update
+	@echo 'Read the difference: a vector that changes is a format that changes.'
+
+bench:
+	@.ci/need go
+	go run ./internal/bench $(BENCHFLAGS)
+
+clean:
+	rm -rf bin
