@@ -1,0 +1,304 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// Errors of opening and using a file.
+var (
+	// ErrInUse: another process has the file open.
+	ErrInUse = errors.New("in use by another program")
+	// ErrDamaged: the file's content makes no sense.
+	ErrDamaged = errors.New("store is damaged")
+	// ErrReadOnly: a write failed in a way that leaves the disk's state unknown.
+	// Reading goes on; to write, close and open again.
+	ErrReadOnly = errors.New("store is read-only after a failed write")
+)
+
+// Options of Open. The zero value is right for real data.
+type Options struct {
+	// Timeout is how long to wait for another process to let go of the file.
+	// Zero is two seconds.
+	Timeout time.Duration
+	// NoSync leaves out fsync: for simulations, whose files die with them.
+	NoSync bool
+	// MustExist makes a missing file an error (fs.ErrNotExist) instead of an
+	// empty store.
+	MustExist bool
+}
+
+// DB is one store file. It is safe for concurrent use.
+type DB struct {
+	bolt *bbolt.DB
+
+	queueMu sync.Mutex
+	queue   []*call // waiting for a leader
+	leading bool    // some Update runs the queue
+	broken  error   // set once, after a failed commit
+}
+
+// call is one Update under way.
+type call struct {
+	fn    func(*Tx) error
+	err   error
+	panic any           // what fn panicked with
+	done  chan struct{} // closed when err is final
+	lead  chan struct{} // closed to make the caller the leader
+}
+
+// Open opens or creates a store. It returns [ErrInUse] where another process
+// has it, and [ErrDamaged] where it cannot be a store. The file has mode 0600.
+func Open(path string, o Options) (db *DB, err error) {
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Second
+	}
+	if o.MustExist {
+		if _, err := os.Stat(path); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("opening store: %w", err)
+		}
+	}()
+	// bbolt does not close its file, and so keeps it locked, where it panics.
+	var file *os.File
+	defer func() {
+		if errors.Is(err, ErrDamaged) && file != nil {
+			unlock(file)
+			file.Close()
+		}
+	}()
+	defer catchDamage(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
+		Timeout:      o.Timeout,
+		FreelistType: bbolt.FreelistMapType,
+		NoSync:       o.NoSync,
+		NoStatistics: true,
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, ErrInUse
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return &DB{bolt: b}, nil
+}
+
+// Close closes the file, after the transactions under way.
+func (d *DB) Close() error { return d.bolt.Close() }
+
+// Path returns the file's path.
+func (d *DB) Path() string { return d.bolt.Path() }
+
+// View runs fn in a read transaction: a snapshot, whatever is written
+// meanwhile. What fn reads is valid until it returns. A long View keeps old
+// pages from being reused.
+func (d *DB) View(fn func(*Tx) error) (err error) {
+	defer catchDamage(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	return d.bolt.View(func(b *bbolt.Tx) error { return fn(&Tx{bolt: b}) })
+}
+
+// Update runs fn in a write transaction and returns when it is durable, or with
+// the error of fn, and then nothing of it is stored. fn may share its
+// transaction with the fns of other calls and may run more than once; it should
+// find its errors before its first write, since one that comes later makes the
+// others run again. A panic in fn comes out of Update, and nothing is stored.
+//
+// An error that is not fn's own means that the outcome is unknown until the
+// store is opened again.
+func (d *DB) Update(fn func(*Tx) error) error {
+	c := &call{fn: fn, done: make(chan struct{}), lead: make(chan struct{})}
+	d.queueMu.Lock()
+	d.queue = append(d.queue, c)
+	leader := !d.leading
+	d.leading = true
+	d.queueMu.Unlock()
+	if !leader {
+		select {
+		case <-c.done:
+			return c.result()
+		case <-c.lead:
+		}
+	}
+
+	// This call leads: it runs all that wait, itself among them, and then hands
+	// on to the first that came meanwhile.
+	d.queueMu.Lock()
+	batch := d.queue
+	d.queue = nil
+	d.queueMu.Unlock()
+	ran := false
+	defer func() {
+		for _, b := range batch {
+			if !ran && b.err == nil {
+				b.err = errEnded
+			}
+			close(b.done)
+		}
+		d.queueMu.Lock()
+		if len(d.queue) > 0 {
+			close(d.queue[0].lead)
+		} else {
+			d.leading = false
+		}
+		d.queueMu.Unlock()
+	}()
+	d.run(batch)
+	ran = true
+	return c.result()
+}
+
+// errEnded: an fn ended its goroutine (runtime.Goexit), and with it the
+// transaction that others had joined.
+var errEnded = errors.New("the transaction was ended by another writer")
+
+func (c *call) result() error {
+	if c.panic != nil {
+		panic(c.panic)
+	}
+	return c.err
+}
+
+// errAgain rolls a transaction back whose calls are to run again without the
+// one that failed.
+var errAgain = errors.New("run again")
+
+// run brings the calls to an end: each has its error, or is durable.
+func (d *DB) run(batch []*call) {
+	pending := batch
+	for len(pending) > 0 {
+		var failed *call
+		err := d.commit(func(tx *Tx) error {
+			for _, c := range pending {
+				tx.dirty = false
+				c.err = c.call(tx)
+				if c.panic != nil || c.err != nil && tx.dirty {
+					failed = c
+					return errAgain
+				}
+			}
+			return nil
+		})
+		if failed == nil {
+			for _, c := range pending {
+				if c.err == nil {
+					c.err = err
+				}
+			}
+			return
+		}
+		if len(pending) == 1 {
+			return
+		}
+		rest := make([]*call, 0, len(pending)-1)
+		for _, c := range pending {
+			if c != failed {
+				rest = append(rest, c)
+			}
+		}
+		pending = rest
+	}
+}
+
+// call runs fn. A panic that comes from a damaged page is an error like any
+// other; fn's own is kept for its caller.
+func (c *call) call(tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if damage := asDamage(p); damage != nil {
+				tx.dirty = true
+				err = damage
+				return
+			}
+			c.panic = p
+		}
+	}()
+	return c.fn(tx)
+}
+
+// commit runs fn in a bbolt transaction and commits it.
+func (d *DB) commit(fn func(*Tx) error) (err error) {
+	if d.broken != nil {
+		return fmt.Errorf("%w: %v", ErrReadOnly, d.broken)
+	}
+	var ran bool
+	defer func() {
+		// After a failed write or fsync nobody knows what is on the disk, and
+		// the page cache may claim what is not. Only opening again tells.
+		if err != nil && ran {
+			d.broken = err
+		}
+	}()
+	defer catchDamage(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	return d.bolt.Update(func(b *bbolt.Tx) error {
+		err := fn(&Tx{bolt: b})
+		ran = err == nil
+		return err
+	})
+}
+
+// catchDamage turns a panic out of bbolt, or a fault in its memory map, into
+// ErrDamaged. Other panics go on.
+func catchDamage(err *error) {
+	if p := recover(); p != nil {
+		damage := asDamage(p)
+		if damage == nil {
+			panic(p)
+		}
+		*err = damage
+	}
+}
+
+// asDamage returns the error for a panic that a damaged file caused, nil for
+// any other. To be called while the panic is being recovered: it looks at the
+// stack to see who panicked.
+func asDamage(p any) error {
+	if fault, ok := p.(interface{ Addr() uintptr }); ok {
+		return fmt.Errorf("%w: memory fault at %#x", ErrDamaged, fault.Addr())
+	}
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	panicking := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case f.Function == "runtime.gopanic":
+			panicking = true
+		case panicking && strings.HasPrefix(f.Function, "runtime."):
+		case panicking:
+			if strings.HasPrefix(f.Function, "go.etcd.io/bbolt") {
+				return fmt.Errorf("%w: %v", ErrDamaged, p)
+			}
+			return nil
+		}
+		if !more {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package commitlog
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// EmptyRoot is the root of a log without commits, SHA-256 of nothing
+// (RFC 6962, section 2.1).
+var EmptyRoot Hash = sha256.Sum256(nil)
+
+func sha256Sum(b []byte) Hash { return sha256.Sum256(b) }
+
+// Hashes holds the stored hashes of a tree: leaves and the roots of complete
+// subtrees, by the index that x/mod's tlog gives them.
+type Hashes interface {
+	ReadHash(index int64) (Hash, error)
+}
+
+// hashReader makes a tlog.HashReader of Hashes.
+type hashReader struct{ h Hashes }
+
+func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		h, err := r.h.ReadHash(x)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = tlog.Hash(h)
+	}
+	return out, nil
+}
+
+// GrowTree returns the hashes to store for the leaf of the commit that follows
+// the first size commits. The first belongs at the index [TreeIndex] of size,
+// the others directly after it.
+func GrowTree(h Hashes, size uint64, leaf Hash) ([]Hash, error) {
+	stored, err := tlog.StoredHashesForRecordHash(int64(size), tlog.Hash(leaf), hashReader{h})
+	if err != nil {
+		return nil, fmt.Errorf("growing tree of %d: %w", size, err)
+	}
+	out := make([]Hash, len(stored))
+	for i, s := range stored {
+		out[i] = Hash(s)
+	}
+	return out, nil
+}
+
+// TreeIndex returns the number of hashes that are stored for a tree of size
+// leaves, and so the index of the next.
+func TreeIndex(size uint64) int64 { return tlog.StoredHashCount(int64(size)) }
+
+// TreeRoot returns the root over the first size leaves.
+func TreeRoot(h Hashes, size uint64) (Hash, error) {
+	if size == 0 {
+		return EmptyRoot, nil
+	}
+	root, err := tlog.TreeHash(int64(size), hashReader{h})
+	if err != nil {
+		return Hash{}, fmt.Errorf("root at %d: %w", size, err)
+	}
+	return Hash(root), nil
+}
