@@ -1,0 +1,224 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/kistvault/kist/secondary/internal/frames"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// ErrClosed: the connection was closed on this side.
+var ErrClosed = errors.New("connection closed")
+
+// queued is how many messages wait in each direction: the next is ready while
+// one is worked on, and no more memory is held than that takes.
+const queued = 4
+
+// Conn is a session with a secondary, signed in. It answers and sends pings by
+// itself.
+type Conn struct {
+	frames *frames.Conn
+	count  *counters
+	ping   time.Duration
+
+	in  chan wire.Message
+	out chan []byte
+
+	stop     chan struct{} // closed to end both goroutines
+	broken   chan struct{} // closed when nothing more can be sent
+	finished sync.WaitGroup
+
+	cannot error // why nothing more can be sent; set before broken is closed
+
+	mu  sync.Mutex
+	err error // why the session ended; set once
+}
+
+func newConn(l *line, idle time.Duration) *Conn {
+	c := &Conn{
+		frames: l.frames, count: l.count, ping: idle / 3,
+		in: make(chan wire.Message, queued), out: make(chan []byte, queued),
+		stop: make(chan struct{}), broken: make(chan struct{}),
+	}
+	c.finished.Go(c.read)
+	c.finished.Go(c.write)
+	return c
+}
+
+// Sent returns the bytes sent so far, sign-in and TLS included.
+func (c *Conn) Sent() uint64 { return c.count.sent.Load() }
+
+// Received returns the bytes received so far, sign-in and TLS included.
+func (c *Conn) Received() uint64 { return c.count.received.Load() }
+
+// end ends the session for a reason; the first one counts.
+func (c *Conn) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+		close(c.stop)
+	}
+}
+
+func (c *Conn) reason() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// read is the reading goroutine.
+func (c *Conn) read() {
+	for {
+		m, err := c.next()
+		if err != nil {
+			c.end(err)
+			c.frames.Close() // the writer may be waiting for the line
+			return
+		}
+		if m == nil {
+			continue
+		}
+		select {
+		case c.in <- m:
+		case <-c.stop:
+			return
+		}
+	}
+}
+
+// next reads a message; nil for one that the connection deals with itself.
+func (c *Conn) next() (wire.Message, error) {
+	frame, err := c.frames.Read()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: it closed the connection", wire.ErrUnreachable)
+	case errors.Is(err, wire.ErrProtocol), errors.Is(err, wire.ErrTooLarge):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
+	}
+	// The buffer is the connection's; items of the message go on living.
+	m, err := wire.Parse(append(make([]byte, 0, len(frame)), frame...))
+	if err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *wire.Ping:
+		c.pong(m.Token)
+		return nil, nil
+	case *wire.Pong:
+		return nil, nil
+	case *wire.Error:
+		if m.Request == 0 {
+			return nil, m
+		}
+	}
+	return m, nil
+}
+
+// pong answers a ping, unless the queue is full: then other frames are on their
+// way and say as much.
+func (c *Conn) pong(token uint64) {
+	frame, err := wire.Append(nil, &wire.Pong{Token: token})
+	if err != nil {
+		return // unreachable: any token is valid
+	}
+	select {
+	case c.out <- frame:
+	default:
+	}
+}
+
+// write is the writing goroutine.
+func (c *Conn) write() {
+	ticker := time.NewTicker(c.ping)
+	defer ticker.Stop()
+	ping, err := wire.Append(nil, &wire.Ping{Token: 1})
+	for err == nil {
+		select {
+		case frame := <-c.out:
+			err = c.frames.Write(frame)
+		case <-ticker.C:
+			err = c.frames.Write(ping)
+		case <-c.stop:
+			return
+		}
+	}
+	// What the secondary said before it closed is worth more than this error:
+	// the reader has a moment to find it.
+	c.cannot = fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
+	close(c.broken)
+	select {
+	case <-time.After(time.Second):
+		c.end(c.cannot)
+		c.frames.Close()
+	case <-c.stop:
+	}
+}
+
+// Send queues a message. It waits while the queue is full.
+func (c *Conn) Send(ctx context.Context, m wire.Message) error {
+	frame, err := wire.Append(nil, m)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.stop:
+		return c.reason()
+	default:
+	}
+	select {
+	case c.out <- frame:
+		return nil
+	case <-c.stop:
+		return c.reason()
+	case <-c.broken:
+		return c.cannot
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Receive returns the next message but PING, PONG and an ERROR that ends the
+// session, which is the error. Errors are those of [Dial], and ErrProtocol,
+// ErrReplaced, ErrTimeout and ErrTooLarge of package wire.
+func (c *Conn) Receive(ctx context.Context) (wire.Message, error) {
+	select {
+	case m := <-c.in: // what came before the end comes before its reason
+		return m, nil
+	default:
+	}
+	select {
+	case m := <-c.in:
+		return m, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.stop:
+	}
+	select {
+	case m := <-c.in:
+		return m, nil
+	default:
+		return nil, c.reason()
+	}
+}
+
+// Close ends the session and waits for its goroutines. Calls that wait return
+// [ErrClosed].
+func (c *Conn) Close() error {
+	c.end(ErrClosed)
+	c.frames.Goodbye(false)
+	err := c.frames.Close()
+	c.finished.Wait()
+	if errors.Is(err, net.ErrClosed) { // the peer was first
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,158 @@
+package secondary
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kistvault/kist/secondary/internal/frames"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// conn drives a session over a connection with two goroutines.
+//
+// The reader hands one frame at a time to the session and queues the answers.
+// The queue is bounded: a device that does not read its answers is not read
+// from. The writer sends answers first, and asks the session for more when there
+// are none.
+type conn struct {
+	server  *Server
+	frames  *frames.Conn
+	session *Session
+	started bool // both goroutines; guarded by server.connsMu
+
+	replies chan wire.Message // from the reader to the writer
+	ready   chan struct{}     // holds a token when the session may have something to send
+	done    chan struct{}     // closed by the writer when it ends
+}
+
+// refuseTime is when a refused sign-in is told so. It is far above what any takes,
+// and slows guessing down.
+const refuseTime = 250 * time.Millisecond
+
+// wake lets the writer look at the session. It never waits.
+func (c *conn) wake() {
+	select {
+	case c.ready <- struct{}{}:
+	default:
+	}
+}
+
+// read is the reading goroutine. It ends with the connection.
+func (c *conn) read() {
+	defer c.server.finished.Done()
+	defer c.server.dismiss(c)
+	err := c.serve()
+	c.server.config.Logger.Debug("connection ends", "reason", err)
+	c.session.Close()
+	if m := lastError(err); m != nil {
+		c.say(m)
+	} else {
+		c.frames.Close() // nobody is there to write to
+	}
+	close(c.replies) // the writer ends after what is in it
+	<-c.done
+	c.frames.Close()
+}
+
+// serve hands frames to the session until reading fails. After the session's
+// last answer it drops what still comes.
+func (c *conn) serve() error {
+	c.frames.ReadBy(time.Now().Add(c.server.config.SignInTime))
+	signedIn := false
+	for {
+		frame, err := c.frames.Read()
+		if err != nil {
+			return err
+		}
+		came := time.Now()
+		for _, m := range c.session.Handle(c.server.ctx, frame) {
+			if _, refused := m.(*wire.Fail); refused {
+				// Every refusal takes the same time, whatever there was to look
+				// up and to verify.
+				time.Sleep(time.Until(came.Add(refuseTime)))
+			}
+			c.say(m)
+		}
+		if !signedIn && c.session.SignedIn() {
+			signedIn = true
+			c.frames.SignedIn()
+		}
+		c.wake()
+	}
+}
+
+// say queues an answer, unless the writer has ended.
+func (c *conn) say(m wire.Message) {
+	select {
+	case c.replies <- m:
+	case <-c.done:
+	}
+}
+
+// lastError returns what to say when reading has failed, nil if nobody listens.
+func lastError(err error) wire.Message {
+	switch {
+	case errors.Is(err, wire.ErrProtocol), errors.Is(err, wire.ErrTooLarge), errors.Is(err, wire.ErrTimeout):
+		return wire.NewError(wire.CodeOf(err), "")
+	}
+	return nil
+}
+
+// write is the writing goroutine. It ends after a final message, when the reader
+// has ended, or when the line is dead.
+func (c *conn) write() {
+	defer c.server.finished.Done()
+	defer close(c.done)
+	var buf []byte
+	for {
+		m, open := c.next()
+		if !open {
+			c.frames.Goodbye(false)
+			return
+		}
+		if m == nil {
+			continue
+		}
+		var err error
+		if buf, err = wire.Append(buf[:0], m); err != nil {
+			c.server.config.Logger.Error("message cannot be sent", "type", m.Type(), "err", err)
+		} else {
+			err = c.frames.Write(buf)
+		}
+		if err != nil {
+			c.frames.Close() // the reader ends too
+			return
+		}
+		if Final(m) {
+			e, ok := m.(*wire.Error)
+			c.frames.Goodbye(ok && e.Code == wire.CodeProtocol)
+			return
+		}
+		if cap(buf) > quiet && len(buf) <= quiet {
+			buf = nil
+		}
+	}
+}
+
+// quiet is the size of a write buffer that a session keeps: the small messages
+// of a session that has nothing to transfer.
+const quiet = 16 << 10
+
+// next returns the next message to send: an answer, or else what the session
+// has. Nil and true is to look again; false is the end of the answers.
+func (c *conn) next() (m wire.Message, open bool) {
+	select {
+	case m, open = <-c.replies:
+		return m, open
+	default:
+	}
+	if m := c.session.Next(c.server.ctx); m != nil {
+		return m, true
+	}
+	select {
+	case m, open = <-c.replies:
+		return m, open
+	case <-c.ready:
+		return nil, true
+	}
+}

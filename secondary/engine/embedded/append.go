@@ -1,0 +1,233 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// Append implements [engine.Engine].
+func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes []engine.Outcome, size uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	if (r.Condition != nil || r.Control != nil) && len(r.Bundles) != 1 {
+		return nil, 0, fmt.Errorf("%w: a condition or control commit beside others", wire.ErrProtocol)
+	}
+	err = e.db.Update(func(tx *store.Tx) error {
+		outcomes = make([]engine.Outcome, 0, len(r.Bundles)) // a second run starts anew
+		l, err := vaultLog(tx, r.Vault)
+		if err != nil {
+			return err
+		}
+		for _, b := range r.Bundles {
+			id, err := e.append(tx, l, &r, b)
+			if err != nil && wire.CodeOf(err) == 0 {
+				return err
+			}
+			outcomes = append(outcomes, engine.Outcome{ID: id, Err: err})
+		}
+		size = l.Size()
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return outcomes, size, nil
+}
+
+// append decides on one commit. An error without a code decides nothing. All
+// refusals come before the first write.
+func (e *Engine) append(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *commitlog.Bundle) (commitlog.CommitID, error) {
+	c := b.Commit
+	refuse := func(err error, format string, args ...any) error {
+		return &commitlog.CommitError{ID: commitlog.CommitID(l.Size() + 1), Err: err, Reason: fmt.Sprintf(format, args...)}
+	}
+	known, err := l.OwnCommit(c.Header.Device, c.Header.Seq)
+	if err != nil {
+		return 0, err
+	}
+	if known != 0 {
+		header, err := l.Header(known)
+		if err != nil {
+			return 0, err
+		}
+		if commitlog.LeafHash(header) == c.Leaf() {
+			return known, nil
+		}
+		// Another one: Check refuses it. The condition comes first: two owners
+		// who sign at once use the same sequence number, and the later one is to
+		// sign again.
+	}
+	if r.Condition != nil && *r.Condition != l.Size() {
+		return 0, fmt.Errorf("%w: %d, not %d", wire.ErrCondition, l.Size(), *r.Condition)
+	}
+	effects, err := commitlog.Check(l, c)
+	if err != nil {
+		return 0, err
+	}
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		if len(b.Blobs) != len(c.Changes) || len(b.Blobs[i]) != int(ch.BlobSize) {
+			return 0, refuse(commitlog.ErrBlob, "change %d has no blob", i)
+		}
+		if !ch.HasObject() {
+			continue
+		}
+		have, whole, err := e.haveObject(r.Vault, ch.ObjectHash)
+		if err != nil {
+			return 0, err
+		}
+		if !whole {
+			return 0, fmt.Errorf("%w: of change %d", wire.ErrObjectMissing, i)
+		}
+		if have != ch.ObjectSize {
+			return 0, refuse(commitlog.ErrBlob, "the object of change %d has another size", i)
+		}
+	}
+	registered, err := register(l, c, r.Control, effects.ID)
+	if err != nil {
+		return 0, err
+	}
+
+	if err := l.Append(c, b.Blobs, effects, uint64(r.Now.UnixMilli())); err != nil {
+		return 0, unknown(err)
+	}
+	for id, a := range registered {
+		if err := l.SetAuthor(id, a); err != nil {
+			return 0, unknown(err)
+		}
+	}
+	if r.Control != nil {
+		if err := setEpoch(l, r.Control.Epoch); err != nil {
+			return 0, unknown(err)
+		}
+	}
+	if err := addSize(tx, r.Vault, effects.ID, uint64(b.EncodedSize())); err != nil {
+		return 0, unknown(err)
+	}
+	return effects.ID, nil
+}
+
+// unknown keeps an error that comes after the first write from being read as a
+// refusal: the transaction has to go.
+func unknown(err error) error { return fmt.Errorf("appending: %v", err) }
+
+// register works out what a control commit does to the authors, and checks that
+// it can.
+func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commitlog.CommitID) (map[keys.DeviceID]*commitlog.Author, error) {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", wire.ErrRegistration, fmt.Sprintf(format, args...))
+	}
+	if (c.Header.Kind == commitlog.KindControl) != (control != nil) {
+		return nil, refuse("it goes with a control commit, and only with one")
+	}
+	if control == nil {
+		return nil, nil
+	}
+	epoch, err := l.EpochAt(l.Size())
+	if err != nil {
+		return nil, err
+	}
+	if control.Epoch != epoch && control.Epoch != epoch+1 {
+		return nil, refuse("epoch %d after %d", control.Epoch, epoch)
+	}
+	active := 0
+	err = l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+		if !id.IsZero() && a.Revoked == 0 {
+			active++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[keys.DeviceID]*commitlog.Author, len(control.Devices))
+	for i := range control.Devices {
+		d := &control.Devices[i]
+		if d.ID() != d.Device {
+			return nil, refuse("device %s: its id is not that of its keys", d.Device)
+		}
+		if out[d.Device] != nil {
+			return nil, refuse("device %s: twice", d.Device)
+		}
+		known, err := l.Author(d.Device)
+		if err != nil {
+			return nil, err
+		}
+		a := &commitlog.Author{Sign: d.Sign, Auth: d.Auth}
+		switch {
+		case d.Revoked && (known == nil || known.Revoked != 0):
+			return nil, refuse("device %s: revoked, and not active", d.Device)
+		case d.Revoked:
+			*a = *known
+			a.Revoked = id
+			active--
+		case known != nil:
+			return nil, refuse("device %s: registered before", d.Device)
+		default:
+			if d.Tags != nil {
+				a.Scope = make([]keys.ScopeEntry, 0, len(d.Tags))
+				for _, t := range d.Tags {
+					a.Scope = append(a.Scope, keys.ScopeEntry{Tag: t, Write: true})
+				}
+			}
+			active++
+		}
+		out[d.Device] = a
+	}
+	if active > commitlog.MaxDevices {
+		return nil, &commitlog.CommitError{ID: id, Err: commitlog.ErrLimit, Reason: fmt.Sprintf("%d active devices", active)}
+	}
+	return out, nil
+}
+
+// setEpoch records the epoch in force after the log's newest commit, if it is new.
+func setEpoch(l *store.Log, epoch uint32) error {
+	now, err := l.EpochAt(l.Size())
+	if err != nil || now == epoch {
+		return err
+	}
+	return l.SetEpoch(l.Size(), epoch)
+}
+
+// Bytes of the bundles so far are kept for each commit, so that a device can be
+// told how much is still to come.
+
+func addSize(tx *store.Tx, vault keys.VaultID, id commitlog.CommitID, n uint64) error {
+	b, err := sizes(tx, vault)
+	if err != nil {
+		return err
+	}
+	before, err := sizeAt(b, id-1)
+	if err != nil {
+		return err
+	}
+	return b.Append().Put(be.AppendUint64(nil, uint64(id)), be.AppendUint64(nil, before+n))
+}
+
+func sizes(tx *store.Tx, vault keys.VaultID) (*store.Bucket, error) {
+	if b := tx.Bucket(bucketSizes); b != nil {
+		if b = b.Bucket(vault.String()); b != nil {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: no sizes of a vault", store.ErrDamaged)
+}
+
+// sizeAt returns the bytes of the bundles of the first commits.
+func sizeAt(b *store.Bucket, id commitlog.CommitID) (uint64, error) {
+	if id == 0 {
+		return 0, nil
+	}
+	v := b.Get(be.AppendUint64(nil, uint64(id)))
+	if len(v) != 8 {
+		return 0, fmt.Errorf("%w: no size at commit %d", store.ErrDamaged, id)
+	}
+	return be.Uint64(v), nil
+}

@@ -1,0 +1,135 @@
+// Package embedded is the engine of a secondary on one machine: all vaults in
+// one file (package commitlog/store), objects in a directory beside it.
+//
+// # Layout
+//
+//	DIR/kist.db
+//	  vaults            vault 16       created u64, Unix ms
+//	  log/VAULT         the vault's log (package commitlog/store)
+//	  sizes/VAULT       commit ID u64  bytes of the bundles up to it, u64
+//	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ n × vault 16 made with it
+//	DIR/objects/VAULT/  the vault's objects
+//
+// Calls that write at the same time share one transaction and one fsync. The
+// package starts no goroutine.
+package embedded
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+var be = binary.BigEndian
+
+// Engine is an [engine.Engine] in a directory.
+type Engine struct {
+	db      *store.DB
+	objects string
+
+	objectMu [64]sync.Mutex // by the hash's first byte: one writer an object
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Options of Open. The zero value is right for real data.
+type Options = store.Options
+
+// Open opens the engine in a directory that exists, or makes it there. It
+// returns store.ErrInUse where another process has it, and store.ErrDamaged
+// where its file cannot be one.
+func Open(dir string, o Options) (*Engine, error) {
+	db, err := store.Open(filepath.Join(dir, "kist.db"), o)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{db: db, objects: filepath.Join(dir, "objects")}, nil
+}
+
+// Close closes the file.
+func (e *Engine) Close() error { return e.db.Close() }
+
+// Buckets of the file.
+const (
+	bucketVaults  = "vaults"
+	bucketSizes   = "sizes"
+	bucketInvites = "invites"
+)
+
+func logName(vault keys.VaultID) string { return "log/" + vault.String() }
+
+// vaultLog returns the vault's log, wire.ErrNotFound if there is none.
+func vaultLog(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
+	l, err := tx.Log(logName(vault))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("vault: %w", wire.ErrNotFound)
+	}
+	return l, err
+}
+
+// view runs fn with the vault's log in a read transaction.
+func (e *Engine) view(ctx context.Context, vault keys.VaultID, fn func(tx *store.Tx, l *store.Log) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return e.db.View(func(tx *store.Tx) error {
+		l, err := vaultLog(tx, vault)
+		if err != nil {
+			return err
+		}
+		return fn(tx, l)
+	})
+}
+
+// Author implements [engine.Engine].
+func (e *Engine) Author(ctx context.Context, vault keys.VaultID, id keys.DeviceID) (author commitlog.Author, err error) {
+	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
+		a, err := l.Author(id)
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			return fmt.Errorf("device: %w", wire.ErrNotFound)
+		}
+		author = *a
+		return nil
+	})
+	return author, err
+}
+
+// LastHeader implements [engine.Engine].
+func (e *Engine) LastHeader(ctx context.Context, vault keys.VaultID, id keys.DeviceID) (header []byte, err error) {
+	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
+		a, err := l.Author(id)
+		if err != nil || a == nil || a.LastSeq == 0 {
+			return err
+		}
+		at, err := l.OwnCommit(id, a.LastSeq)
+		if err != nil {
+			return err
+		}
+		h, err := l.Header(at)
+		header = append([]byte(nil), h...)
+		return err
+	})
+	return header, err
+}
+
+// Head implements [engine.Engine].
+func (e *Engine) Head(ctx context.Context, vault keys.VaultID, at uint64) (head engine.Head, err error) {
+	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
+		head.Size = l.Size()
+		head.Root, err = l.RootAt(min(at, head.Size))
+		return err
+	})
+	return head, err
+}

@@ -1,0 +1,119 @@
+// Package engine is what a secondary needs of a store. Package embedded keeps
+// everything in one file; enginetest is the suite that every engine passes.
+package engine
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// Engine stores vaults: their logs, their objects, and the invites that make
+// them. It is safe for concurrent use, and what a call did is durable when it
+// returns nil. Commit IDs become visible in their order.
+//
+// A refusal is an error of package commitlog or one that wraps
+// wire.ErrNotFound, ErrInvite, ErrCondition, ErrObjectMissing or
+// ErrRegistration. Any other error means that the outcome is unknown; every
+// call may be repeated.
+type Engine interface {
+	// Vaults returns how many vaults there are.
+	Vaults(ctx context.Context) (int, error)
+	// Invite stores an invite. The token itself is not stored.
+	Invite(ctx context.Context, token wire.Token, uses uint32, expires time.Time) error
+	// Create makes the authority's vault and takes one use of the invite, in
+	// one step. It returns nil and changes nothing where this invite made this
+	// vault before, and where it is valid and the vault exists; otherwise
+	// ErrInvite for an invite that is unknown, used up, or expired at now.
+	Create(ctx context.Context, token wire.Token, authority keys.AuthorityKeys, now time.Time) error
+
+	// Author returns what is known of a device of the vault, or of its
+	// authority (the zero id): ErrNotFound for either unknown.
+	Author(ctx context.Context, vault keys.VaultID, id keys.DeviceID) (commitlog.Author, error)
+	// LastHeader returns the header of the author's newest commit, nil for none.
+	LastHeader(ctx context.Context, vault keys.VaultID, id keys.DeviceID) ([]byte, error)
+	// Head describes the log and its first commits up to at.
+	Head(ctx context.Context, vault keys.VaultID, at uint64) (Head, error)
+
+	// Append appends commits. It returns one outcome a bundle, and the log's
+	// size after it. Commits are decided one after another, each as
+	// [commitlog.Check] decides, with all blobs there and all objects durable.
+	// A commit that is in the log already has its ID for an outcome, before
+	// any condition; another with its sequence number is ErrEquivocation,
+	// after the condition.
+	Append(ctx context.Context, r AppendRequest) (outcomes []Outcome, size uint64, err error)
+	// Read calls fn for the commits after r.After, in order, until it does not
+	// take one. What fn is given is valid until it returns.
+	Read(ctx context.Context, r ReadRequest, fn func(*Entry) (taken bool, err error)) (Progress, error)
+	// Change returns a change and its blob, nil where that is no longer kept.
+	Change(ctx context.Context, vault keys.VaultID, id commitlog.ChangeID) (commitlog.Change, []byte, error)
+
+	// HaveObject returns how many bytes of an object are there, and whether
+	// that is all.
+	HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (have uint64, whole bool, err error)
+	// WriteObject adds bytes to an object of size bytes, and returns how many
+	// are there then. Bytes that do not continue what is there are dropped.
+	// The object is durable when have is size; commitlog.ErrBlob says that its
+	// hash was another, and none of it is there any more.
+	WriteObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash, size, offset uint64, data []byte) (have uint64, err error)
+	// OpenObject opens a whole object.
+	OpenObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (Object, error)
+
+	// Close ends all use, after the calls under way.
+	Close() error
+}
+
+// Head describes a log.
+type Head struct {
+	Size uint64         // commits
+	Root commitlog.Hash // at the smaller of Size and what was asked for
+}
+
+// AppendRequest is what one author wants to append. With a condition or a
+// control commit there is one bundle.
+type AppendRequest struct {
+	Vault     keys.VaultID
+	Bundles   []*commitlog.Bundle // as [commitlog.ParseBundle] returns them, which has compared the blobs with their hashes
+	Condition *uint64             // only if the log has this size; nil: unconditional
+	Control   *wire.Control       // with a control commit, and with no other
+	Now       time.Time           // of the append
+}
+
+// Outcome says what became of one bundle.
+type Outcome struct {
+	ID  commitlog.CommitID // in the log, now or before; 0: refused
+	Err error              // why it was refused
+}
+
+// ReadRequest says what to read.
+type ReadRequest struct {
+	Vault keys.VaultID
+	After commitlog.CommitID
+	Tags  map[keys.Tag]bool // namespaces whose blobs are wanted; nil: all. Those of control commits always are
+	Stubs *keys.DeviceID    // whose commits are wanted as stubs; nil: nobody's
+}
+
+// Entry is one commit that is read.
+type Entry struct {
+	ID     commitlog.CommitID
+	Seq    uint64            // its author's sequence number
+	Bundle *commitlog.Bundle // nil: a stub
+}
+
+// Progress says how far a read came.
+type Progress struct {
+	Next commitlog.CommitID // the last commit that was taken; r.After if none was
+	Size uint64             // of the log
+	Left uint64             // bytes of the bundles between Next and Size, with all blobs
+}
+
+// Object is an open object, to be read and closed.
+type Object interface {
+	io.ReaderAt
+	io.Closer
+	Size() uint64
+}

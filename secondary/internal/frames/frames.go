@@ -1,0 +1,167 @@
+// Package frames moves frames over a WebSocket, for both ends of a session. It
+// wraps what both must do alike: binary messages only, size limits, and
+// deadlines that follow progress, so that a slow line is not taken for a dead one.
+package frames
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// chunk is what has to get through within the idle time: a line that moves
+// less in a minute is of no use.
+const chunk = 64 << 10
+
+// Conn is one end of a connection. One goroutine may read while another writes.
+type Conn struct {
+	ws   *websocket.Conn
+	idle time.Duration
+
+	buf []byte // of the last frame read
+
+	readBy atomic.Int64 // no read goes on after this, Unix ns; 0: no bound
+}
+
+// New returns a connection that gives up when nothing moves for the idle time.
+// It takes frames of at most [wire.MaxSignInFrame] bytes.
+func New(ws *websocket.Conn, idle time.Duration) *Conn {
+	ws.SetReadLimit(wire.MaxSignInFrame)
+	return &Conn{ws: ws, idle: idle}
+}
+
+// ReadBy bounds all that is read from now on by a point in time; the zero time
+// lifts the bound.
+func (c *Conn) ReadBy(by time.Time) {
+	if by.IsZero() {
+		c.readBy.Store(0)
+		return
+	}
+	c.readBy.Store(by.UnixNano())
+}
+
+// SignedIn lifts the bound on time, and the limit on frames to [wire.MaxFrame].
+// The reading goroutine calls it.
+func (c *Conn) SignedIn() {
+	c.ReadBy(time.Time{})
+	c.ws.SetReadLimit(wire.MaxFrame)
+}
+
+func (c *Conn) readDeadline() {
+	t := time.Now().Add(c.idle)
+	if by := c.readBy.Load(); by != 0 && by < t.UnixNano() {
+		t = time.Unix(0, by)
+	}
+	c.ws.SetReadDeadline(t)
+}
+
+func (c *Conn) writeDeadline() { c.ws.SetWriteDeadline(time.Now().Add(c.idle)) }
+
+// Read returns the next frame, which is valid until the next Read. An error is
+// final: io.EOF where the peer closed, [wire.ErrTooLarge], [wire.ErrProtocol] or
+// [wire.ErrTimeout], or the connection's own.
+func (c *Conn) Read() ([]byte, error) {
+	if cap(c.buf) > chunk && len(c.buf) <= chunk/2 {
+		c.buf = nil // a session that has become quiet holds little
+	}
+	c.buf = c.buf[:0]
+	c.readDeadline()
+	kind, r, err := c.ws.NextReader()
+	if err != nil {
+		return nil, readError(err)
+	}
+	if kind != websocket.BinaryMessage {
+		return nil, fmt.Errorf("%w: a text message", wire.ErrProtocol)
+	}
+	for {
+		if len(c.buf) == cap(c.buf) {
+			c.buf = append(c.buf, 0)[:len(c.buf)]
+		}
+		room := c.buf[len(c.buf):min(cap(c.buf), len(c.buf)+chunk)]
+		c.readDeadline()
+		n, err := r.Read(room)
+		c.buf = c.buf[:len(c.buf)+n]
+		if errors.Is(err, io.EOF) {
+			return c.buf, nil
+		}
+		if err != nil {
+			return nil, readError(err)
+		}
+	}
+}
+
+func readError(err error) error {
+	var ne net.Error
+	switch {
+	case errors.Is(err, websocket.ErrReadLimit):
+		return fmt.Errorf("%w: frame", wire.ErrTooLarge)
+	case websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived, websocket.CloseAbnormalClosure):
+		return io.EOF
+	case errors.As(err, &ne) && ne.Timeout():
+		return fmt.Errorf("%w: nothing was received", wire.ErrTimeout)
+	}
+	var ce *websocket.CloseError
+	if errors.As(err, &ce) {
+		return fmt.Errorf("closed by the peer with status %d", ce.Code)
+	}
+	return err
+}
+
+// Write sends a frame. An error is final.
+func (c *Conn) Write(frame []byte) error {
+	c.writeDeadline()
+	w, err := c.ws.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		return err
+	}
+	for len(frame) > 0 {
+		n := min(len(frame), chunk)
+		c.writeDeadline()
+		if _, err := w.Write(frame[:n]); err != nil {
+			return writeError(err)
+		}
+		frame = frame[n:]
+	}
+	return writeError(w.Close())
+}
+
+func writeError(err error) error {
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		return fmt.Errorf("%w: nothing could be sent", wire.ErrTimeout)
+	}
+	return err
+}
+
+// goodbye is how long a peer may take to hear why a connection ends, and to
+// close it.
+const goodbye = 2 * time.Second
+
+// Goodbye ends writing, with a protocol error or without one, and gives the peer
+// a moment to read what was written. The connection stays open for reading, and
+// what still comes should be read: closed with unread input, the system would
+// throw away what the peer has not read yet.
+func (c *Conn) Goodbye(protocolError bool) {
+	status := websocket.CloseNormalClosure
+	if protocolError {
+		status = websocket.CloseProtocolError
+	}
+	by := time.Now().Add(goodbye)
+	c.ReadBy(by)
+	c.ws.SetReadDeadline(by)
+	// A peer that does not take it in time loses nothing by it.
+	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(status, ""), by)
+	if half, ok := c.ws.NetConn().(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+}
+
+// Close closes at once.
+func (c *Conn) Close() error { return c.ws.Close() }

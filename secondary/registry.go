@@ -1,0 +1,51 @@
+package secondary
+
+import (
+	"sync"
+
+	"github.com/kistvault/kist/keys"
+)
+
+// who is a device of a vault, or its owner (the zero device).
+type who struct {
+	vault  keys.VaultID
+	device keys.DeviceID
+}
+
+// registry knows the session of each device that is signed in: there is one.
+type registry struct {
+	mu       sync.Mutex
+	sessions map[who]*Session
+}
+
+// enter makes s the session of w and ends the one before. When it returns, the
+// older session has done the last that it will do. A session enters once, so
+// that no two can wait for each other.
+func (r *registry) enter(w who, s *Session, reason error) {
+	r.mu.Lock()
+	older := r.sessions[w]
+	if r.sessions == nil {
+		r.sessions = make(map[who]*Session)
+	}
+	r.sessions[w] = s
+	r.mu.Unlock()
+	if older != nil {
+		older.End(reason)
+	}
+}
+
+// leave forgets s.
+func (r *registry) leave(w who, s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[w] == s {
+		delete(r.sessions, w)
+	}
+}
+
+// of returns the session of w, nil if there is none.
+func (r *registry) of(w who) *Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sessions[w]
+}

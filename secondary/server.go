@@ -1,0 +1,171 @@
+package secondary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/kistvault/kist/secondary/internal/frames"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// Server is a secondary: an http.Handler for the WebSocket connections of its
+// devices. See [New].
+type Server struct {
+	config   Config
+	upgrader websocket.Upgrader
+	sessions registry
+
+	// ctx ends what sessions do with the engine when Shutdown runs out of time.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	connsMu  sync.Mutex
+	conns    map[*conn]struct{}
+	closing  bool
+	finished sync.WaitGroup // the goroutines of all connections
+}
+
+// New returns a server. It starts nothing.
+func New(c Config) (*Server, error) {
+	config, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{
+		config: config,
+		upgrader: websocket.Upgrader{
+			HandshakeTimeout: config.SignInTime,
+			ReadBufferSize:   512, // an idle session holds these; large reads go around them
+			WriteBufferSize:  4 << 10,
+			WriteBufferPool:  new(sync.Pool),
+			Subprotocols:     []string{wire.Subprotocol},
+			// Browsers say where a page comes from; no page has business here.
+			CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
+		},
+		ctx: ctx, cancel: cancel,
+		conns: make(map[*conn]struct{}),
+	}, nil
+}
+
+// ServeHTTP takes a connection over. It returns at once; the connection has
+// goroutines of its own.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !slices.Contains(websocket.Subprotocols(r), wire.Subprotocol) {
+		http.Error(w, "this is a kist secondary; it speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
+		return
+	}
+	var exporter []byte
+	if s.config.Binding == wire.BindingExporter {
+		var err error
+		if r.TLS == nil {
+			err = errors.New("no TLS")
+		} else {
+			exporter, err = r.TLS.ExportKeyingMaterial(wire.ExporterLabel, nil, wire.ExporterSize)
+		}
+		if err != nil {
+			s.config.Logger.Error("cannot bind sign-in to the connection", "err", err)
+			http.Error(w, "sign-in needs TLS 1.3 that ends here", http.StatusInternalServerError)
+			return
+		}
+	}
+	c := &conn{server: s, ready: make(chan struct{}, 1), replies: make(chan wire.Message, wire.MaxUploads), done: make(chan struct{})}
+	if !s.admit(c) {
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+		return
+	}
+	ws, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil { // Upgrade has answered
+		s.dismiss(c)
+		s.config.Logger.Debug("no WebSocket", "err", err)
+		return
+	}
+	c.frames = frames.New(ws, s.config.Idle)
+	c.session = s.NewSession(exporter, c.wake)
+	s.start(c)
+}
+
+// admit makes room for a connection, if there is any.
+func (s *Server) admit(c *conn) bool {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	if s.closing || len(s.conns) >= s.config.MaxConns {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+// start lets the connection run, or closes it if the server has begun to stop.
+func (s *Server) start(c *conn) {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	if s.closing {
+		c.frames.Close()
+		delete(s.conns, c)
+		return
+	}
+	c.started = true
+	s.finished.Add(2) // read and write
+	go c.read()
+	go c.write()
+}
+
+func (s *Server) dismiss(c *conn) {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	delete(s.conns, c)
+}
+
+// Conns returns how many connections there are.
+func (s *Server) Conns() int {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown ends all sessions, after what they are doing, and returns when their
+// goroutines have ended. Where ctx ends first, it cuts them off and returns
+// ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.connsMu.Lock()
+	s.closing = true
+	var running []*conn
+	for c := range s.conns {
+		if c.started {
+			running = append(running, c)
+		}
+	}
+	s.connsMu.Unlock()
+
+	finished := make(chan struct{})
+	go func() {
+		for _, c := range running {
+			// Spread out, so that the devices do not all come back at once.
+			e := wire.NewError(wire.CodeShutdown, "")
+			e.RetryAfter = uint64(500 + rand.IntN(4500))
+			c.session.End(e)
+		}
+		s.finished.Wait()
+		close(finished)
+	}()
+	defer s.cancel()
+	select {
+	case <-finished:
+		return nil
+	case <-ctx.Done():
+	}
+	s.cancel()
+	for _, c := range running {
+		c.frames.Close()
+	}
+	<-finished
+	return fmt.Errorf("stopping: %w", ctx.Err())
+}

@@ -1,0 +1,171 @@
+package secondary
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// Session is one client's session as a state machine: [Session.Handle] takes a
+// frame and returns the answers to it, [Session.Next] returns the next message
+// of what is sent at the line's own speed. Handle is called by one goroutine and
+// Next by one, at the same time if need be.
+//
+// A message that is [Final] is the last: the session is over.
+type Session struct {
+	server   *Server
+	exporter []byte
+	wake     func()
+
+	handleMu sync.Mutex // held while a message is handled; guards what follows
+	state    state
+	proof    wire.Transcript // from HELLO on
+	me       who             // from sign-in on
+	parts    wire.Assembler  // of UPLOAD
+	refused  commitlog.Hash  // leaf of the commit refused last
+
+	ending atomic.Pointer[wire.Error] // set from outside: nothing more is done
+	size   atomic.Uint64              // of the log, as heard of
+	flow   flow
+}
+
+// state is where a session stands.
+type state uint8
+
+const (
+	stateNew    state = iota // HELLO must come
+	stateProved              // AUTH or CREATE must come
+	stateSigned              // signed in
+	stateOver
+)
+
+// NewSession returns a session on a new connection. exporter is what the
+// connection's TLS exporter gives, nil without TLS. wake is called, from any
+// goroutine, when Next may have something to say; it must not wait.
+func (s *Server) NewSession(exporter []byte, wake func()) *Session {
+	return &Session{server: s, exporter: exporter, wake: wake}
+}
+
+// Final reports whether m ends the session.
+func Final(m wire.Message) bool {
+	switch m := m.(type) {
+	case *wire.Error:
+		return m.Request == 0
+	case *wire.Fail:
+		return true
+	}
+	return false
+}
+
+// SignedIn reports whether the client is signed in.
+func (s *Session) SignedIn() bool {
+	s.handleMu.Lock()
+	defer s.handleMu.Unlock()
+	return s.state == stateSigned
+}
+
+// End ends the session for a reason that the client is told. When it returns,
+// Handle has done the last that it will do.
+func (s *Session) End(reason error) {
+	s.ending.CompareAndSwap(nil, answer(s.server.config.Logger, reason))
+	s.handleMu.Lock()
+	s.over()
+	s.handleMu.Unlock()
+	s.wake()
+}
+
+// Close ends the session without a word, when the connection is gone.
+func (s *Session) Close() {
+	s.handleMu.Lock()
+	defer s.handleMu.Unlock()
+	s.over()
+}
+
+// over leaves everything that the session has entered. handleMu is held.
+func (s *Session) over() {
+	if s.state == stateSigned {
+		s.server.sessions.leave(s.me, s)
+	}
+	s.state = stateOver
+	s.flow.stop()
+}
+
+// Handle takes the next frame and returns the answers to it. It uses the frame
+// no longer than until it returns. After a final answer, or after [Session.End],
+// it does nothing.
+func (s *Session) Handle(ctx context.Context, frame []byte) []wire.Message {
+	s.handleMu.Lock()
+	defer s.handleMu.Unlock()
+	if s.ending.Load() != nil || s.state == stateOver {
+		return nil
+	}
+	if tap := s.server.config.Tap; tap != nil {
+		tap(frame)
+	}
+	replies, err := s.handle(ctx, frame)
+	if err != nil {
+		replies = append(replies, answer(s.server.config.Logger, err))
+	}
+	if n := len(replies); n > 0 && Final(replies[n-1]) {
+		s.over()
+	}
+	return replies
+}
+
+// handle dispatches one frame by state and type.
+func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, error) {
+	if s.state != stateSigned && len(frame) > wire.MaxSignInFrame {
+		return nil, fmt.Errorf("%w: frame of %d bytes before sign-in", wire.ErrTooLarge, len(frame))
+	}
+	m, err := wire.Parse(frame)
+	if err != nil {
+		return nil, err
+	}
+	one := func(m wire.Message, err error) ([]wire.Message, error) {
+		if err != nil || m == nil {
+			return nil, err
+		}
+		return []wire.Message{m}, nil
+	}
+	switch s.state {
+	case stateNew:
+		if m, ok := m.(*wire.Hello); ok {
+			return one(s.hello(m))
+		}
+	case stateProved:
+		switch m := m.(type) {
+		case *wire.Auth:
+			return one(s.auth(ctx, m))
+		case *wire.Create:
+			return one(s.create(ctx, m))
+		}
+	case stateSigned:
+		switch m := m.(type) {
+		case *wire.Bind:
+			return nil, s.bind(ctx, m)
+		case *wire.Unbind:
+			return nil, s.unbind()
+		case *wire.Mark:
+			return nil, s.mark(ctx, m)
+		case *wire.Fetch:
+			return nil, s.fetch(m)
+		case *wire.Upload:
+			return one(s.upload(ctx, m))
+		case *wire.Object:
+			return one(s.object(ctx, m))
+		case *wire.Ping:
+			return one(&wire.Pong{Token: m.Token}, nil)
+		case *wire.Pong:
+			return nil, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %v cannot come here", wire.ErrProtocol, m.Type())
+}
+
+// vault returns the vault that the client is signed in to.
+func (s *Session) vault() keys.VaultID { return s.me.vault }
