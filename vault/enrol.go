@@ -1,0 +1,219 @@
+package vault
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
+	"github.com/kistvault/kist/keys/seal"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// enrolled reports whether the verified log admits this device, and
+// [ErrRevoked] if it shuts it out.
+func (s *state) enrolled() (bool, error) {
+	a, err := s.log.Author(s.v.keys.device)
+	if err != nil || a == nil {
+		return false, err
+	}
+	if a.Revoked != 0 {
+		return true, ErrRevoked
+	}
+	return true, nil
+}
+
+// enrolment returns the control commit that admits this device as the next
+// commit of the log, with a genesis statement if the log is empty. It is signed
+// once and kept until the log has grown: what was sent is only sent again as it
+// was, and a control commit is valid at one place alone.
+func (s *state) enrolment(a keys.Authority, now time.Time) (*commitlog.Bundle, error) {
+	size := s.log.Size()
+	if kept := s.meta.Get(metaEnrol); kept != nil {
+		b, err := commitlog.ParseBundle(slices.Clone(kept))
+		if err != nil {
+			return nil, fmt.Errorf("%w: kept control commit: %v", ErrDamaged, err)
+		}
+		if b.Commit.Header.SeenSize == size {
+			return b, nil
+		}
+	}
+	epoch, err := s.epoch()
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.log.RootAt(size)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := s.log.Author(keys.DeviceID{})
+	if err != nil {
+		return nil, err
+	}
+	statements, err := s.admission(a, now, size == 0)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := s.v.keys.sealer(s.v.keys.control, epoch)
+	if err != nil {
+		return nil, err
+	}
+	b := &commitlog.Bundle{}
+	var changes []commitlog.Change
+	for _, value := range statements {
+		blob, err := sealer.Seal(nil, &seal.Payload{Form: seal.FormInline, HLC: tick(now, 0), Value: value})
+		if err != nil {
+			return nil, err
+		}
+		b.Blobs = append(b.Blobs, blob)
+		changes = append(changes, commitlog.Change{Op: commitlog.OpPut, BlobHash: sha256Sum(blob), BlobSize: uint32(len(blob))})
+	}
+	b.Commit, err = commitlog.Build(commitlog.Header{
+		Kind: commitlog.KindControl, Epoch: epoch, Tag: s.v.keys.control,
+		Seq: authority.LastSeq + 1, PrevLeaf: authority.LastLeaf, SeenSize: size, SeenRoot: root,
+	}, changes, func(m []byte) [64]byte { return a.Sign.Sign(keys.PurposeControl, s.v.keys.vault, m) })
+	if err != nil {
+		return nil, err
+	}
+	encoded, _ := b.AppendBinary(nil)
+	return b, s.meta.Put(metaEnrol, encoded)
+}
+
+// admission returns the encoded statements that admit this device.
+func (s *state) admission(a keys.Authority, now time.Time, genesis bool) (out [][]byte, err error) {
+	head := s.controlHead()
+	add := func(st *commitlog.Statement) error {
+		st.Number, st.Previous = head.Number+1, head.Hash
+		b, err := st.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		head = head.Next(b)
+		out = append(out, b)
+		return nil
+	}
+	if genesis {
+		g := &commitlog.Genesis{Vault: s.v.keys.vault, Authority: a.Public(), Created: millis(now)}
+		if err := add(&commitlog.Statement{Genesis: g}); err != nil {
+			return nil, err
+		}
+	}
+	cert, err := keys.NewCertificate(a, s.v.keys.own, s.deviceName(s.v.keys.device), nil, now)
+	if err != nil {
+		return nil, err
+	}
+	grant, err := seal.SealGrant(s.v.keys.own.Public().KEM, s.v.keys.vault, s.v.keys.device,
+		&seal.Grant{TagSecret: &s.v.device.TagSecret, Epochs: s.v.device.Epochs})
+	if err != nil {
+		return nil, err
+	}
+	return out, add(&commitlog.Statement{AddDevice: &commitlog.AddDevice{Certificate: cert, Grant: grant}})
+}
+
+// Enrolled reports whether the verified log admits this device. Where it has
+// shut it out again, the error is [ErrRevoked].
+func (v *Vault) Enrolled() (ok bool, err error) {
+	err = v.view(func(s *state) error {
+		ok, err = s.enrolled()
+		return err
+	})
+	return ok, err
+}
+
+// ownerMode is a session of the vault's owner, which admits this device.
+type ownerMode struct {
+	authority keys.Authority
+	now       time.Time
+	create    bool // an empty log is to be begun
+	floor     *keyfile.Checkpoint
+	tried     bool   // a control commit was sent …
+	at        uint64 // … for a log of this size
+}
+
+// pump returns the control commit that admits this device, once for each size
+// of the log.
+func (o *ownerMode) pump(e *engine) (out []wire.Message, err error) {
+	if e.frames > 0 || o.tried && o.at == e.size {
+		return nil, nil
+	}
+	err = e.v.update(func(s *state) error {
+		out = nil
+		if ok, err := s.enrolled(); ok || err != nil {
+			return err
+		}
+		if err := s.reaches(o.floor); err != nil {
+			return err
+		}
+		if s.log.Size() == 0 && !o.create {
+			return &commitlog.CommitError{Err: commitlog.ErrNoGenesis, Reason: "the secondary holds nothing of this vault"}
+		}
+		b, err := s.enrolment(o.authority, o.now)
+		if err != nil {
+			return err
+		}
+		epoch, err := s.epoch()
+		if err != nil {
+			return err
+		}
+		pub := e.v.keys.own.Public()
+		data, _ := b.AppendBinary(nil)
+		size := b.Commit.Header.SeenSize
+		out = []wire.Message{&wire.Upload{
+			Condition: &size,
+			Control: &wire.Control{Epoch: epoch, Devices: []wire.Registration{{
+				Device: e.v.keys.device, Sign: pub.Sign, Auth: pub.Auth, KEMHash: sha256.Sum256(pub.KEM),
+			}}},
+			Items: wire.Cut(data),
+		}}
+		return nil
+	})
+	if err == nil && len(out) > 0 {
+		o.tried, o.at = true, e.size
+		e.frames++
+	}
+	return out, err
+}
+
+// reaches checks the verified log against what was known beforehand: nothing is
+// signed on a log that was rolled back to before it, or that is another.
+func (s *state) reaches(floor *keyfile.Checkpoint) error {
+	if floor == nil {
+		return nil
+	}
+	refuse := func(err error, reason string) error {
+		return &commitlog.CommitError{ID: commitlog.CommitID(floor.Size), Err: err, Reason: reason}
+	}
+	if size := s.log.Size(); size < floor.Size || floor.Resets > 0 {
+		return refuse(commitlog.ErrRollback, fmt.Sprintf("the secondary has %d commits, the key file knows of %d", size, floor.Size))
+	}
+	root, err := s.log.RootAt(floor.Size)
+	if err != nil {
+		return err
+	}
+	if root != commitlog.Hash(floor.Root) {
+		return refuse(commitlog.ErrFork, "the key file knows another history")
+	}
+	return nil
+}
+
+// answered takes the answer to the control commit. That the log has another
+// size by now is no refusal: it is pulled, and the commit signed anew.
+func (o *ownerMode) answered(e *engine, u *wire.Uploaded) error {
+	for i := range u.Results {
+		r := &u.Results[i]
+		switch err := r.Err(); {
+		case err == nil:
+			e.need = max(e.need, uint64(r.ID))
+		case errors.Is(err, wire.ErrCondition), errors.Is(err, commitlog.ErrOrder), errors.Is(err, commitlog.ErrEquivocation):
+			// Another owner was faster.
+			e.need = max(e.need, o.at+1)
+		default:
+			return fmt.Errorf("admitting this device: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers branch on. Others are explained by their text alone.
+// Errors of the log itself (a fork, a rollback, …) are those of package
+// commitlog; errors of a session are those of package wire.
+var (
+	// ErrNoVault: the directory holds no vault.
+	ErrNoVault = errors.New("no vault here")
+	// ErrExists: the directory holds a vault, or something else, already.
+	ErrExists = errors.New("the directory is not empty")
+	// ErrInUse: another program has the vault open.
+	ErrInUse = errors.New("the vault is in use by another program")
+	// ErrDamaged: the vault's store cannot be read.
+	ErrDamaged = errors.New("the vault's store is damaged")
+	// ErrNotFound: there is no such record, version or namespace.
+	ErrNotFound = errors.New("not found")
+	// ErrCondition: the record is not as IfAbsent or IfRevision asked.
+	ErrCondition = errors.New("the record has changed")
+	// ErrInvalid: a name, namespace or option that cannot be.
+	ErrInvalid = errors.New("invalid")
+	// ErrTooLarge: a name, value or transaction beyond its limit.
+	ErrTooLarge = errors.New("too large")
+	// ErrNotUnderstood: the record was written by a newer version.
+	ErrNotUnderstood = errors.New("written by a newer version")
+	// ErrNoSecondary: the vault has no secondary to sync with.
+	ErrNoSecondary = errors.New("the vault has no secondary")
+	// ErrNotEnrolled: the device is not in its vault's device list yet.
+	ErrNotEnrolled = errors.New("this device is not admitted to its vault yet")
+	// ErrRevoked: this device was shut out of the vault.
+	ErrRevoked = errors.New("this device was revoked")
+	// ErrClosed: the vault was closed.
+	ErrClosed = errors.New("the vault is closed")
+)
+
+// An Error says which operation failed, on what, and what may help.
+type Error struct {
+	Op   string // "put", "get", …
+	Name string // namespace/name, or empty
+	Hint string // what to do next; may be empty
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("%s: %v", e.Op, e.Err)
+	}
+	return fmt.Sprintf("%s %q: %v", e.Op, e.Name, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func opError(op, ns, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	if ns != "" {
+		name = ns + "/" + name
+	}
+	return &Error{Op: op, Name: name, Err: err}
+}

@@ -1,0 +1,219 @@
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+)
+
+// A Status is what a vault knows of itself, without asking anybody.
+type Status struct {
+	Vault      keys.VaultID
+	Device     keys.DeviceID
+	DeviceName string
+	Enrolled   bool // the log admits this device
+	Revoked    bool // … and has shut it out again
+	Secondary  string
+	Commits    uint64         // size of the verified log
+	Root       commitlog.Hash // its root
+	Epoch      uint32
+	Records    int // that show something now
+	Pending    int // local changes that are not in the log yet
+	Aside      int // … of these, refused by the secondary
+	Missing    int // changes whose content has not come
+	Quarantine int // changes whose content cannot be used
+	Conflicts  int // records with several versions
+	Devices    []Device
+	Namespaces []NamespaceStatus
+	LastCommit *CommitInfo // nil: none
+	Alarm      string      // what the secondary was caught at; empty: nothing
+}
+
+// A Device is one of the vault's devices.
+type Device struct {
+	ID      keys.DeviceID
+	Name    string
+	Revoked bool
+	This    bool
+	Commits bool // it has written
+}
+
+// A NamespaceStatus counts a namespace.
+type NamespaceStatus struct {
+	Name    string // empty where the device does not know it
+	Tag     keys.Tag
+	Records int
+}
+
+// A CommitInfo describes a commit by its header.
+type CommitInfo struct {
+	ID        commitlog.CommitID
+	Kind      commitlog.Kind
+	Namespace string // empty where it is not known
+	Device    string
+	Changes   int
+	Seen      uint64
+	Leaf      commitlog.Hash
+	Time      time.Time // by the clock of its first change; zero where that is not known
+}
+
+// Status returns the vault's state. It counts the records, which takes time in
+// a large vault.
+func (v *Vault) Status(ctx context.Context) (*Status, error) {
+	st := &Status{Vault: v.ID(), Device: v.Device()}
+	if servers := v.Servers(); len(servers) > 0 {
+		st.Secondary = servers[0].URL
+	}
+	now := millis(v.conf.Now())
+	err := v.view(func(s *state) error {
+		st.DeviceName = s.deviceName(v.keys.device)
+		st.Commits = s.log.Size()
+		var err error
+		if st.Root, err = s.log.RootAt(st.Commits); err != nil {
+			return err
+		}
+		if st.Epoch, err = s.epoch(); err != nil {
+			return err
+		}
+		st.Enrolled, err = s.enrolled()
+		if err == ErrRevoked {
+			st.Revoked, err = true, nil
+		}
+		if err != nil {
+			return err
+		}
+		count := func(b interface {
+			Scan([]byte, func(k, v []byte) (bool, error)) error
+		}, n *int) error {
+			return b.Scan(nil, func(_, _ []byte) (bool, error) { *n++; return true, nil })
+		}
+		if err := count(s.outbox, &st.Pending); err != nil {
+			return err
+		}
+		if err := count(s.aside, &st.Aside); err != nil {
+			return err
+		}
+		if err := count(s.missing, &st.Missing); err != nil {
+			return err
+		}
+		if err := count(s.quarantine, &st.Quarantine); err != nil {
+			return err
+		}
+		st.Alarm = string(s.meta.Get(metaAlarm))
+		if err := s.countRecords(ctx, st, now); err != nil {
+			return err
+		}
+		err = s.log.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+			if id != (keys.DeviceID{}) {
+				st.Devices = append(st.Devices, Device{
+					ID: id, Name: s.deviceName(id), Revoked: a.Revoked != 0, This: id == v.keys.device, Commits: a.LastSeq > 0,
+				})
+			}
+			return nil
+		})
+		if err == nil && st.Commits > 0 {
+			st.LastCommit, err = s.commitInfo(commitlog.CommitID(st.Commits))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// countRecords counts the records that show something, by namespace.
+func (s *state) countRecords(ctx context.Context, st *Status, now uint64) error {
+	about := make(map[recordKey]bool)
+	seen := 0
+	return s.records.Scan(nil, func(k, b []byte) (bool, error) {
+		if seen++; seen%1024 == 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		key := recordKey(k)
+		if n := len(st.Namespaces); n == 0 || st.Namespaces[n-1].Tag != key.tag() {
+			st.Namespaces = append(st.Namespaces, NamespaceStatus{Name: s.namespaceName(key.tag()), Tag: key.tag()})
+			about[s.v.keys.recordKey(key.tag(), aboutName)] = true
+		}
+		e, err := s.v.keys.parseEntry(key, b)
+		if err != nil {
+			return false, err
+		}
+		if about[key] || e.hidden(now) {
+			return true, nil
+		}
+		ok, err := s.shown(e)
+		if err != nil || !ok {
+			return true, err
+		}
+		st.Records++
+		st.Namespaces[len(st.Namespaces)-1].Records++
+		if len(e.live)+len(e.pending) > 1 {
+			heads, err := s.heads(e)
+			if err != nil {
+				return false, err
+			}
+			if len(heads) > 1 {
+				st.Conflicts++
+			}
+		}
+		return true, nil
+	})
+}
+
+func (s *state) commitInfo(id commitlog.CommitID) (*CommitInfo, error) {
+	raw, err := s.log.Header(id)
+	if err != nil {
+		return nil, err
+	}
+	h, err := commitlog.ParseHeader(raw)
+	if err != nil {
+		return nil, err
+	}
+	c := &CommitInfo{ID: id, Kind: h.Kind, Changes: int(h.Changes), Seen: h.SeenSize, Leaf: commitlog.LeafHash(raw)}
+	if h.Kind == commitlog.KindControl {
+		c.Namespace, c.Device = keys.ControlNamespace, "authority"
+	} else {
+		c.Namespace, c.Device = s.namespaceName(h.Tag), s.deviceName(h.Device)
+	}
+	// The first change may be the namespace's own record, which has no clock.
+	for i := range min(c.Changes, 2) {
+		if head, err := s.openChange(commitlog.ChangeID{Commit: id, Index: uint16(i)}); err == nil && head != nil && head.payload.HLC > 0 {
+			c.Time = clockTime(head.payload.HLC)
+		}
+	}
+	return c, nil
+}
+
+// Log returns the commits after a commit ID, oldest first, at most limit.
+func (v *Vault) Log(ctx context.Context, after commitlog.CommitID, limit int) (out []*CommitInfo, err error) {
+	err = v.view(func(s *state) error {
+		for id := after + 1; uint64(id) <= s.log.Size() && len(out) < limit; id++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c, err := s.commitInfo(id)
+			if err != nil {
+				return err
+			}
+			out = append(out, c)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Digest returns one hash over the live changes of all namespaces, and the
+// number of local changes that are not among them yet. Two devices with equal
+// logs have equal digests, and so have two that show the same after a restore.
+func (v *Vault) Digest(ctx context.Context) (digest commitlog.Hash, pending int, err error) {
+	err = v.view(func(s *state) error {
+		if digest, err = s.log.Digest(); err != nil {
+			return err
+		}
+		return s.outbox.Scan(nil, func(_, _ []byte) (bool, error) { pending++; return true, nil })
+	})
+	return digest, pending, err
+}

@@ -1,0 +1,136 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/seal"
+)
+
+// A Tx reads and writes records of one namespace within [Vault.Update].
+type Tx struct {
+	s         *state
+	namespace string
+	txn       txn
+	ctx       context.Context
+	broken    error // a write failed half way: the transaction cannot be kept
+}
+
+// Update runs fn in a transaction on one namespace: all that fn writes becomes
+// one commit, all or nothing, here and on every other device. It is durable
+// when Update returns nil. If fn fails, nothing was written. fn may run more
+// than once, and must use no other method of the vault, which would wait for it
+// for ever.
+//
+// A transaction has at most 65,535 changes and 16 MiB; beyond that Update fails
+// with [ErrTooLarge]. Values over 64 KiB cannot be written in one.
+func (v *Vault) Update(ctx context.Context, namespace string, fn func(tx *Tx) error) error {
+	if err := keys.ValidNamespace(namespace); err != nil {
+		return opError("update", namespace, "", fmt.Errorf("%w: %v", ErrInvalid, err))
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return v.update(func(s *state) error {
+		tx := &Tx{s: s, namespace: namespace, ctx: ctx}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		if tx.broken != nil {
+			return tx.broken
+		}
+		return s.end(&tx.txn)
+	})
+}
+
+// Put stores a value of at most 64 KiB, as [Namespace.Put] does.
+func (tx *Tx) Put(name string, value []byte, opts ...Option) (Revision, error) {
+	c := &change{namespace: tx.namespace, name: name, value: value}
+	for _, o := range opts {
+		o(c)
+	}
+	if len(value) > seal.MaxInline {
+		return 0, opError("put", tx.namespace, name, fmt.Errorf("%w: in a transaction a value has at most %d bytes", ErrTooLarge, seal.MaxInline))
+	}
+	return tx.write("put", c)
+}
+
+// Delete ends a record, as [Namespace.Delete] does.
+func (tx *Tx) Delete(name string, opts ...Option) error {
+	c := &change{namespace: tx.namespace, name: name, delete: true}
+	for _, o := range opts {
+		o(c)
+	}
+	_, err := tx.write("delete", c)
+	return err
+}
+
+// reserve is kept free in a commit for what is added when it is built: the
+// namespace's own record.
+const reserve = 4 << 10
+
+func (tx *Tx) write(op string, c *change) (Revision, error) {
+	err := c.check()
+	if err == nil {
+		err = tx.ctx.Err()
+	}
+	var rev Revision
+	if err == nil {
+		rev, _, err = tx.s.write(&tx.txn, c)
+		switch {
+		case errors.Is(err, ErrCondition): // found before anything was written
+		case err != nil:
+			tx.broken = err
+		case tx.txn.changes > commitlog.MaxChanges-1:
+			err = fmt.Errorf("%w: a transaction has at most %d changes", ErrTooLarge, commitlog.MaxChanges-1)
+			tx.broken = err
+		case tx.txn.bytes > commitlog.MaxCommitBytes-reserve:
+			err = fmt.Errorf("%w: a transaction has at most %d MiB", ErrTooLarge, commitlog.MaxCommitBytes>>20)
+			tx.broken = err
+		}
+	}
+	return rev, opError(op, tx.namespace, c.name, err)
+}
+
+// Get returns a record as the transaction sees it, [ErrNotFound] if there is
+// none. Long values are not read.
+func (tx *Tx) Get(name string) (*Record, error) {
+	v := tx.s.v
+	e, err := tx.s.record(v.keys.recordKey(v.keys.tag(tx.namespace), name))
+	if err == nil && (e == nil || e.hidden(millis(v.conf.Now()))) {
+		err = ErrNotFound
+	}
+	var rec *Record
+	if err == nil {
+		rec, err = tx.s.get(tx.namespace, e)
+	}
+	return rec, opError("get", tx.namespace, name, err)
+}
+
+// get returns the record that an entry shows, with its value if that is short.
+func (s *state) get(namespace string, e *entry) (*Record, error) {
+	heads, err := s.heads(e)
+	if err != nil {
+		return nil, err
+	}
+	if len(heads) == 0 {
+		return nil, s.absence(e)
+	}
+	h, err := s.understood(&heads[0])
+	if err != nil {
+		return nil, err
+	}
+	rec := s.toRecord(namespace, e, h)
+	rec.Siblings = len(heads) - 1
+	if h.payload.Object == nil {
+		rec.Value = bytes.Clone(h.payload.Value)
+		if rec.Value == nil {
+			rec.Value = []byte{}
+		}
+	}
+	return rec, nil
+}

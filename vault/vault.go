@@ -1,0 +1,434 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/durable"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
+)
+
+// Files in a vault's directory.
+const (
+	deviceFile = "device.key" // what the device can open and sign with
+	storeFile  = "vault.db"   // the log, the outbox, the local indexes
+	objectsDir = "objects"    // sealed values over 64 KiB
+
+	// onboardingFile is package onboarding's, which writes it before there is a
+	// vault.
+	onboardingFile = "onboarding"
+)
+
+// Config says how a vault is opened. The zero value is usual.
+type Config struct {
+	// Logger gets what goes on in the background. Nil discards it. It is never
+	// given names or values of records.
+	Logger *slog.Logger
+	// Now is the clock. Nil is time.Now.
+	Now func() time.Time
+	// MaxObject is the longest value in bytes. Zero is 64 MiB; the format's
+	// limit is 1 GiB.
+	MaxObject int64
+	// KeepEach sends every local change, also those that a later one replaces
+	// before it was sent.
+	KeepEach bool
+	// NoSync leaves out fsync: for simulations, whose files die with them.
+	NoSync bool
+}
+
+// DefaultMaxObject is the longest value in bytes where Config does not say.
+const DefaultMaxObject = 64 << 20
+
+// A Vault is an open vault of one device. It is safe for concurrent use.
+type Vault struct {
+	dir     string
+	conf    Config
+	device  *keyfile.Device
+	keys    *keyring
+	db      *store.DB
+	objects *store.Objects
+
+	changedMu sync.Mutex
+	changed   chan struct{} // closed and replaced when the feed has grown
+	unsent    chan struct{} // closed and replaced when the outbox has grown
+
+	closeOnce sync.Once
+	closed    chan struct{} // closed by Close
+}
+
+// Create makes a vault for the device in dir, which must be empty or absent,
+// and writes its device file last: a directory without one is no vault. name
+// is the device's own, for people. All of it is durable when Create returns;
+// nothing is sent.
+func Create(dir string, d *keyfile.Device, name string) (err error) {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := clear(dir); err != nil {
+		return err
+	}
+	ring, err := newKeyring(d)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(filepath.Join(dir, storeFile), store.Options{})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *store.Tx) error {
+		if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
+			return err
+		}
+		for _, b := range buckets {
+			if _, err := tx.CreateBucket(b); err != nil {
+				return err
+			}
+		}
+		b := tx.Bucket(bucketMeta)
+		if err := b.Put(metaVersion, []byte{schemaVersion}); err != nil {
+			return err
+		}
+		return b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName))
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if _, err := store.OpenObjects(filepath.Join(dir, objectsDir)); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(dir); err != nil {
+		return err
+	}
+	return keyfile.WriteDevice(filepath.Join(dir, deviceFile), d)
+}
+
+// Vacant returns nil if Create may make a vault in dir: there is nothing, or what
+// an interrupted Create left. Otherwise it returns [ErrExists].
+func Vacant(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	store := false
+	for _, e := range entries {
+		store = store || e.Name() == storeFile
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case storeFile, deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp":
+			continue
+		case objectsDir:
+			if store { // Create makes it after the store
+				continue
+			}
+		case deviceFile:
+			return fmt.Errorf("%w: a vault is in %s", ErrExists, dir)
+		}
+		return fmt.Errorf("%w: %s holds %q", ErrExists, dir, e.Name())
+	}
+	return nil
+}
+
+// clear removes what an interrupted Create left, and returns [ErrExists] if
+// there is anything else.
+func clear(dir string) error {
+	if err := Vacant(dir); err != nil {
+		return err
+	}
+	for _, f := range []string{deviceFile + ".tmp", objectsDir, storeFile} {
+		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Exists reports whether dir holds a vault.
+func Exists(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, deviceFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Remove deletes the vault in dir: its own files, and dir itself if that
+// leaves it empty. The device file goes first, so that what an interrupted
+// Remove leaves is no vault.
+func Remove(dir string) error {
+	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile} {
+		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
+			return err
+		}
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
+		return os.Remove(dir)
+	}
+	return nil
+}
+
+// Open opens the vault in dir. It never waits for the network. It returns
+// [ErrNoVault], [ErrInUse] or [ErrDamaged]; the caller closes the vault.
+func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
+	if conf.Logger == nil {
+		conf.Logger = slog.New(slog.DiscardHandler)
+	}
+	if conf.Now == nil {
+		conf.Now = time.Now
+	}
+	if conf.MaxObject == 0 {
+		conf.MaxObject = DefaultMaxObject
+	}
+	ok, err := Exists(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoVault, dir)
+	}
+	d, err := keyfile.ReadDevice(filepath.Join(dir, deviceFile))
+	if errors.Is(err, keyfile.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ring, err := newKeyring(d)
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{
+		dir: dir, conf: conf, device: d, keys: ring,
+		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
+	}
+	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: conf.NoSync, MustExist: true})
+	switch {
+	case errors.Is(err, store.ErrInUse):
+		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	case err != nil:
+		return nil, err
+	}
+	if v.objects, err = store.OpenObjects(filepath.Join(dir, objectsDir)); err == nil {
+		err = v.view(func(s *state) error {
+			if version := s.meta.Get(metaVersion); len(version) != 1 || version[0] != schemaVersion {
+				return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
+			}
+			if s.log.Vault() != d.Vault {
+				return fmt.Errorf("%w: store and device file are of different vaults", ErrDamaged)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, v.db.Close())
+	}
+	return v, nil
+}
+
+// Close closes the vault. Watches and syncs that still run end with
+// [ErrClosed].
+func (v *Vault) Close() (err error) {
+	v.closeOnce.Do(func() {
+		close(v.closed)
+		err = v.db.Close()
+	})
+	return err
+}
+
+// ID returns the vault's id.
+func (v *Vault) ID() keys.VaultID { return v.device.Vault }
+
+// Device returns the id of this device.
+func (v *Vault) Device() keys.DeviceID { return v.keys.device }
+
+// Servers returns the secondaries that the device knows, the one in use first.
+func (v *Vault) Servers() []keyfile.Server { return v.device.Servers }
+
+// SetServers replaces the secondaries in the device file. It is durable when it
+// returns.
+func (v *Vault) SetServers(servers []keyfile.Server) error {
+	d := *v.device
+	d.Servers = servers
+	if err := keyfile.WriteDevice(filepath.Join(v.dir, deviceFile), &d); err != nil {
+		return err
+	}
+	v.device = &d
+	return nil
+}
+
+// Buckets of the store beside the log. Their contents are described where they
+// are used: records and the feed in record.go, the outbox in outbox.go.
+const (
+	bucketLog        = "log"
+	bucketMeta       = "meta"
+	bucketRecords    = "records"    // record key → entry
+	bucketVersions   = "versions"   // record key ‖ ID ‖ index → —
+	bucketFeed       = "feed"       // revision → record key
+	bucketOutbox     = "outbox"     // local id → pendingChange
+	bucketUnsent     = "unsent"     // tag ‖ local id → —
+	bucketBuilt      = "built"      // local id → sequence ‖ index
+	bucketAside      = "aside"      // local id → reason
+	bucketSent       = "sent"       // sequence → sentCommit
+	bucketAcked      = "acked"      // commit ID → sequence, of sent commits that were acknowledged
+	bucketRefused    = "refused"    // sequence → sentCommit
+	bucketMissing    = "missing"    // ID ‖ index → what: 1 blob, 2 object, 3 both
+	bucketQuarantine = "quarantine" // ID ‖ index → reason
+	bucketDevices    = "devices"    // device id → sealed name
+	bucketNamespaces = "namespaces" // tag → sealed name
+)
+
+var buckets = []string{
+	bucketMeta, bucketRecords, bucketVersions, bucketFeed, bucketOutbox, bucketUnsent, bucketBuilt,
+	bucketAside, bucketSent, bucketRefused, bucketMissing, bucketQuarantine, bucketDevices, bucketNamespaces, bucketAcked,
+}
+
+// schemaVersion is the version of the store's layout.
+const schemaVersion = 1
+
+// Keys of the bucket meta.
+var (
+	metaVersion  = []byte("version")  // u8
+	metaName     = []byte("name")     // sealed name of this device
+	metaSequence = []byte("sequence") // u64: the highest sequence number this device has signed with
+	metaControl  = []byte("control")  // number u64 ‖ hash 32: head of the control log
+	metaEnrol    = []byte("enrol")    // the control commit that admits this device, until it is in the log
+	metaAlarm    = []byte("alarm")    // what the secondary was caught at
+)
+
+// state is the vault's store within a transaction.
+type state struct {
+	v   *Vault
+	log *store.Log
+
+	meta, records, versions, feed, outbox, unsent, built, aside *store.Bucket
+	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
+	acked                                                       *store.Bucket
+
+	fed    bool // the feed has grown
+	queued bool // the outbox has grown
+}
+
+func (v *Vault) open(tx *store.Tx) (*state, error) {
+	s := &state{v: v}
+	var err error
+	if s.log, err = tx.Log(bucketLog); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	for i, dst := range []**store.Bucket{
+		&s.meta, &s.records, &s.versions, &s.feed, &s.outbox, &s.unsent, &s.built,
+		&s.aside, &s.sent, &s.refused, &s.missing, &s.quarantine, &s.devices, &s.namespaces, &s.acked,
+	} {
+		if *dst = tx.Bucket(buckets[i]); *dst == nil {
+			return nil, fmt.Errorf("%w: no bucket %q", ErrDamaged, buckets[i])
+		}
+	}
+	s.feed.Append()
+	s.outbox.Append()
+	return s, nil
+}
+
+// view runs fn in a read transaction.
+func (v *Vault) view(fn func(*state) error) error {
+	return v.storeError(v.db.View(func(tx *store.Tx) error {
+		s, err := v.open(tx)
+		if err != nil {
+			return err
+		}
+		return fn(s)
+	}))
+}
+
+// update runs fn in a write transaction, durable when it returns, and wakes
+// those who wait for what it did. fn may run more than once.
+func (v *Vault) update(fn func(*state) error) error {
+	var s *state
+	err := v.db.Update(func(tx *store.Tx) (err error) {
+		if s, err = v.open(tx); err != nil {
+			return err
+		}
+		return fn(s)
+	})
+	if err != nil {
+		return v.storeError(err)
+	}
+	v.changedMu.Lock()
+	if s.fed {
+		close(v.changed)
+		v.changed = make(chan struct{})
+	}
+	if s.queued {
+		close(v.unsent)
+		v.unsent = make(chan struct{})
+	}
+	v.changedMu.Unlock()
+	return nil
+}
+
+// feedGrown returns a channel that is closed when the feed has grown after the
+// call, outboxGrown the same for the outbox.
+func (v *Vault) feedGrown() <-chan struct{} {
+	v.changedMu.Lock()
+	defer v.changedMu.Unlock()
+	return v.changed
+}
+
+func (v *Vault) outboxGrown() <-chan struct{} {
+	v.changedMu.Lock()
+	defer v.changedMu.Unlock()
+	return v.unsent
+}
+
+func (v *Vault) storeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrDamaged) && !errors.Is(err, ErrDamaged):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	select {
+	case <-v.closed:
+		return ErrClosed
+	default:
+		return err
+	}
+}
+
+// deviceName returns the name of a device, its id where that is not known.
+func (s *state) deviceName(id keys.DeviceID) string {
+	if sealed := s.devices.Get(id[:]); sealed != nil {
+		if name, err := s.v.keys.local.Open(nil, sealed, id[:]); err == nil {
+			return string(name)
+		}
+	}
+	if id == s.v.keys.device {
+		if name, err := s.v.keys.local.Open(nil, s.meta.Get(metaName), metaName); err == nil {
+			return string(name)
+		}
+	}
+	return id.Short()
+}
+
+// epoch returns the epoch that local changes are sealed for.
+func (s *state) epoch() (uint32, error) { return s.log.EpochAt(s.log.Size()) }
+
+// controlHead returns the head of the control log.
+func (s *state) controlHead() commitlog.ControlHead {
+	var h commitlog.ControlHead
+	if b := s.meta.Get(metaControl); len(b) == 40 {
+		h.Number = be.Uint64(b)
+		copy(h.Hash[:], b[8:])
+	}
+	return h
+}
