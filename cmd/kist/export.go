@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/internal/entries"
+	"github.com/kistvault/kist/internal/term"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/vault"
+)
+
+func newExport(a *app) *cobra.Command {
+	var chosen []string
+	var overwrite bool
+	cmd := &cobra.Command{
+		Use:   "export DIR [--namespace NS]",
+		Short: "write records as plain files",
+		Long: `Write every record into a file of its own, below a directory for its namespace.
+The files are not encrypted: they are readable for whoever can read DIR.
+
+"kist import DIR" brings them back with the same names, types and bytes. DIR must
+be new, empty or an earlier export; a file there that differs is not replaced
+(exit status 3), unless with --overwrite. Histories are not exported.`,
+		Example: `  kist export ~/kist-files
+  kist export backup --namespace contacts --namespace calendar`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, n := range chosen {
+				if err := keys.ValidNamespace(n); err != nil {
+					return usageError{fmt.Errorf("--namespace %q: %w", n, err)}
+				}
+			}
+			dir, err := real(args[0])
+			if err != nil {
+				return err
+			}
+			if vaultDir, err := real(a.vaultDir); err != nil || dir == vaultDir {
+				return errors.Join(err, usageError{errors.New("DIR is the vault's own directory: choose another")})
+			}
+			return a.with(cmd.Context(), func(v *vault.Vault) error {
+				return a.export(cmd.Context(), v, args[0], chosen, overwrite)
+			})
+		},
+	}
+	cmd.Flags().StringSliceVar(&chosen, "namespace", nil, "only namespace `NS`; may be repeated")
+	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace files that differ")
+	return cmd
+}
+
+func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []string, overwrite bool) (err error) {
+	known, err := v.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range chosen {
+		if !slices.Contains(known, n) {
+			return &failure{code: exitNotFound, text: fmt.Sprintf("there is no namespace %q", n), hint: "kist status, which lists them"}
+		}
+	}
+	namespaces := chosen
+	if len(namespaces) == 0 {
+		namespaces = known
+	}
+	w, err := entries.NewDirWriter(dir, overwrite)
+	if err != nil {
+		return &failure{code: exitConflict, text: err.Error(), hint: "kist export to a new directory, or with --overwrite", err: err}
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	line := &term.Progress{}
+	if !a.quiet && !a.json {
+		line = term.NewProgress(a.stderr)
+	}
+	total, siblings := 0, 0
+	var bad [][2]string
+	for _, namespace := range namespaces {
+		n := 0
+		ns := v.Namespace(namespace)
+		for rec, err := range ns.List(ctx, vault.NamesOnly()) {
+			if err != nil {
+				return err
+			}
+			line.Set("exporting: " + plural(total+n, "record", "records"))
+			rec, err := exportOne(ctx, w, ns, rec.Name)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				line.Clear()
+				return context.Cause(ctx)
+			case errors.Is(err, vault.ErrNotFound): // it went meanwhile
+			case err != nil:
+				bad = append(bad, [2]string{"-", err.Error()})
+			default:
+				n++
+				siblings += rec.Siblings
+			}
+		}
+		total += n
+		line.Clear()
+		if n == 0 && !slices.Contains(chosen, namespace) {
+			continue
+		}
+		if a.json {
+			err = a.printJSON(struct {
+				Version   int    `json:"version"`
+				Type      string `json:"type"`
+				Namespace string `json:"namespace"`
+				Records   int    `json:"records"`
+			}{jsonVersion, "exported", namespace, n})
+		} else {
+			_, err = fmt.Fprintf(a.stdout, "%s: %s\n", namespace, plural(n, "record", "records"))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if siblings > 0 {
+		a.warn("%s written at the same time as what was exported: kist history", plural(siblings, "version was", "versions were"))
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	f := &failure{code: exitPartly, text: plural(len(bad), "record was", "records were") + " not exported; all others were",
+		details: bad[:min(len(bad), maxListed)], hint: "kist export to a new directory"}
+	if more := len(bad) - maxListed; more > 0 {
+		f.detail("-", fmt.Sprintf("and %d more", more))
+	}
+	return f
+}
+
+func exportOne(ctx context.Context, w *entries.DirWriter, ns *vault.Namespace, name string) (*vault.Record, error) {
+	rec, r, err := ns.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	e := entries.Entry{Namespace: ns.Name(), Name: rec.Name, ContentType: rec.ContentType, Value: rec.Value}
+	if rec.Value == nil {
+		e.Size = rec.Size
+		e.Open = func() (io.ReadCloser, error) {
+			_, r, err := ns.Open(ctx, name)
+			return r, err
+		}
+	}
+	return rec, w.Write(ns.Name(), e)
+}

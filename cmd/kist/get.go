@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/internal/term"
+	"github.com/kistvault/kist/vault"
+)
+
+func newGet(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "get NAMESPACE/NAME",
+		Short: "write a record's value to standard output",
+		Long: `Write exactly the bytes of a record's value. With --json: what is known of the
+record, and the value in base64.
+
+What could harm a terminal is not written to one, unless with --force.`,
+		Example: `  kist get notes/todo
+  kist get files/photo.jpg > photo.jpg
+  kist get contacts/ada --json | jq -r .device`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.completeRecords,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			namespace, name, err := address(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(v *vault.Vault) error {
+				rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name)
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				if rec.Siblings > 0 {
+					a.warn("%q was written on several devices at once; this is the newest version: kist history %s shows the others", args[0], quote(args[0]))
+				}
+				switch {
+				case a.json:
+					return a.getJSON(rec, r)
+				case term.IsTerminal(a.stdout) && !force:
+					return a.getText(args[0], r)
+				}
+				if _, err := io.Copy(a.stdout, r); err != nil {
+					return fmt.Errorf("get %q: %w", args[0], err)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "write it to a terminal whatever it is")
+	return cmd
+}
+
+// getText writes a value to a terminal as long as it is harmless.
+func (a *app) getText(arg string, r io.Reader) error {
+	b := make([]byte, 64<<10)
+	last := byte('\n')
+	for {
+		n, err := io.ReadFull(r, b)
+		if term.Binary(b[:n]) {
+			return &failure{code: exitUsage, text: "the value is not text that a terminal can show",
+				hint: "kist get " + quote(arg) + " > FILE, or with --force"}
+		}
+		if n > 0 {
+			last = b[n-1]
+		}
+		if _, werr := a.stdout.Write(b[:n]); werr != nil {
+			return werr
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if last != '\n' {
+				fmt.Fprintln(a.stderr) // the prompt begins on a line of its own
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// getJSON writes a record with its value, which is not held whole.
+func (a *app) getJSON(rec *vault.Record, r io.Reader) error {
+	head, err := json.Marshal(recordJSON("record", rec))
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(a.stdout, "%s,\"value\":\"", head[:len(head)-1]); err != nil {
+		return err
+	}
+	w := base64.NewEncoder(base64.StdEncoding, a.stdout)
+	if _, err := io.Copy(w, r); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	_, err = io.WriteString(a.stdout, "\"}\n")
+	return err
+}

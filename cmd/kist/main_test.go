@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kistvault/kist/internal/testonly"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
+	"github.com/kistvault/kist/secondary/wire"
+	"github.com/kistvault/kist/vault"
+)
+
+func TestMain(m *testing.M) {
+	testonly.ScryptWorkFactor = 10
+	testscript.Main(m, map[string]func(){"kist": main})
+}
+
+// TestScript runs testdata/script/*.txt. Beside testscript's own commands they
+// have:
+//
+//	exits CODE kist ARG…       run it and want this exit status
+//	startserver NAME           run a secondary with the data directory NAME, and
+//	                           set $INVITE; a second start has the same address;
+//	                           NAME.pid and NAME.log are its process and output
+//	stopserver NAME            stop it
+//	invite VAR NAME            set $VAR to a new invite
+//	forge VAR NAME OTHER       set $VAR to an invite of NAME with OTHER's key
+//	expired VAR NAME           set $VAR to an invite that is out of date
+//	unfinished DIR KEY         make what an interrupted onboarding leaves
+//	waitfor FILE TEXT          wait until the file holds the text
+//	demo DIR                   copy testdata/demo
+func TestScript(t *testing.T) {
+	demo, err := filepath.Abs("../../testdata/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &servers{running: make(map[string]*server)}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("KIST_PASSPHRASE_FILE", filepath.Join(env.WorkDir, "pass"))
+			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second with -race
+			return os.WriteFile(filepath.Join(env.WorkDir, "pass"), []byte("correct horse battery staple\nsecond line\n"), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":       exits,
+			"startserver": s.start,
+			"stopserver":  s.stop,
+			"invite":      s.invite,
+			"forge":       s.forge,
+			"expired":     s.expired,
+			"unfinished":  unfinishedVault,
+			"waitfor":     waitFor,
+			"demo": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(demo)))
+			},
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	file, text := ts.MkAbs(args[0]), args[1]
+	for range 200 {
+		if b, err := os.ReadFile(file); err == nil && strings.Contains(string(b), text) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s never held %q", args[0], text)
+}
+
+// unfinishedVault makes a vault that has a secondary, and whose device was never
+// admitted.
+func unfinishedVault(ts *testscript.TestScript, neg bool, args []string) {
+	f, err := keyfile.Open(ts.MkAbs(args[1]), keyfile.Unlock{Passphrase: func() ([]byte, error) {
+		return []byte("correct horse battery staple"), nil
+	}})
+	ts.Check(err)
+	seed := keys.GenerateDeviceSeed()
+	k, err := seed.Keys()
+	ts.Check(err)
+	ts.Check(vault.Create(ts.MkAbs(args[0]), &keyfile.Device{
+		Vault: f.Vault, ID: k.ID(), Seed: seed, Authority: f.Root.Authority().Public(), TagSecret: f.Root.TagSecret(),
+		Epochs: []keys.Epoch{{Number: 1, Secret: f.Root.Epoch(1)}}, Servers: f.Servers,
+	}, "half"))
+}
+
+// buildServer builds kistd once.
+var buildServer = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "kistd")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "kistd")
+	if out, err := exec.Command("go", "build", "-o", program, "../kistd").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building kistd: %v\n%s", err, out)
+	}
+	return program, nil
+})
+
+// servers are the secondaries that scripts have started.
+type servers struct {
+	mu      sync.Mutex
+	running map[string]*server // data directory → its server
+}
+
+type server struct {
+	address string // host:port
+	cmd     *exec.Cmd
+	done    chan struct{}
+}
+
+func (s *servers) start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: startserver NAME")
+	}
+	program, err := buildServer()
+	ts.Check(err)
+	data := ts.MkAbs(args[0])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	srv := s.running[data]
+	if srv == nil {
+		srv = &server{address: freeAddress(ts)}
+		s.running[data] = srv
+		ts.Defer(func() { srv.end() })
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	srv.cmd = exec.CommandContext(ctx, program, "serve", "--data", data, "--listen", srv.address)
+	log, err := os.Create(data + ".log")
+	ts.Check(err)
+	defer log.Close()
+	srv.cmd.Stdout, srv.cmd.Stderr = log, log
+	ts.Check(srv.cmd.Start())
+	ts.Check(os.WriteFile(data+".pid", []byte(strconv.Itoa(srv.cmd.Process.Pid)), 0o600))
+	srv.done = make(chan struct{})
+	done := srv.done
+	go func() {
+		srv.cmd.Wait()
+		cancel()
+		close(done)
+	}()
+	for range 200 {
+		select {
+		case <-done:
+			ts.Fatalf("kistd ended: %s", ts.ReadFile(data+".log"))
+		default:
+		}
+		if strings.Contains(ts.ReadFile(data+".log"), "listening on ") {
+			i := parsed(ts, args[0])
+			srv.address, _ = wire.SplitURL(i.URL)
+			ts.Setenv("INVITE", i.String())
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("kistd does not listen")
+}
+
+// freeAddress returns a loopback address that is free and, its port being below
+// those that outgoing connections get, stays so while the server is stopped.
+func freeAddress(ts *testscript.TestScript) string {
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
+		if err != nil {
+			continue
+		}
+		address := ln.Addr().String()
+		ts.Check(ln.Close())
+		return address
+	}
+	ts.Fatalf("no free port")
+	return ""
+}
+
+func newInvite(program, data string) (string, error) {
+	out, err := exec.Command(program, "invite", "--data", data).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (s *servers) stop(ts *testscript.TestScript, neg bool, args []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[ts.MkAbs(args[0])].end()
+}
+
+func (s *server) end() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(10 * time.Second):
+		s.cmd.Process.Kill()
+		<-s.done
+	}
+	s.cmd = nil
+}
+
+func (s *servers) invite(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], parsed(ts, args[1]).String())
+}
+
+func (s *servers) forge(ts *testscript.TestScript, neg bool, args []string) {
+	i := parsed(ts, args[1])
+	i.Server = parsed(ts, args[2]).Server
+	ts.Setenv(args[0], i.String())
+}
+
+func (s *servers) expired(ts *testscript.TestScript, neg bool, args []string) {
+	i := parsed(ts, args[1])
+	i.Expires = time.Now().Add(-time.Hour)
+	ts.Setenv(args[0], i.String())
+}
+
+func parsed(ts *testscript.TestScript, name string) wire.Invite {
+	program, err := buildServer()
+	ts.Check(err)
+	text, err := newInvite(program, ts.MkAbs(name))
+	ts.Check(err)
+	i, err := wire.ParseInvite(text)
+	ts.Check(err)
+	return i
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
+	"github.com/kistvault/kist/onboarding"
+	"github.com/kistvault/kist/vault"
+)
+
+// setup is what init, onboard and restore have in common.
+type setup struct {
+	*app
+	key    string // path of the key file
+	name   string // of this device
+	making bool   // there is no key file yet
+}
+
+func (s *setup) flags(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&s.key, "key", "", "the key file (`FILE`)")
+	cmd.Flags().StringVar(&s.name, "name", "", "what to call this device (`DEVICE`; default: the host's name)")
+}
+
+// config checks the flags and returns the configuration. The passphrase is
+// asked for here where it is needed for sure, and else when a key file is found
+// that it opens.
+func (s *setup) config(ctx context.Context) (c onboarding.Config, err error) {
+	if s.key == "" {
+		return c, usageError{errors.New("the key file is needed: --key FILE")}
+	}
+	if s.name == "" {
+		s.name = hostName()
+	}
+	if err := keys.ValidDeviceName(s.name); err != nil {
+		return c, usageError{fmt.Errorf("--name: %w", err)}
+	}
+	if err := s.checkPlace(); err != nil {
+		return c, err
+	}
+	var kept []byte
+	passphrase := func() ([]byte, error) {
+		if kept != nil {
+			return kept, nil
+		}
+		p, err := s.passphrase(ctx, s.key, s.making)
+		kept = p
+		return p, err
+	}
+	c = onboarding.Config{
+		Dir: s.vaultDir, KeyFile: s.key, Name: s.name,
+		Unlock: keyfile.Unlock{Passphrase: passphrase, Warn: func(text string) { s.warn("%s", text) }},
+		Vault:  s.vaultConfig(),
+	}
+	return c, nil
+}
+
+// lock asks for the passphrase of a key file that will be made.
+func (s *setup) lock(c *onboarding.Config) error {
+	p, err := c.Unlock.Passphrase()
+	c.Lock.Passphrase = p
+	return err
+}
+
+// checkPlace looks where the key file is, or will be.
+func (s *setup) checkPlace() error {
+	info, err := os.Stat(s.key)
+	s.making = errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err == nil && info.IsDir():
+		return usageError{fmt.Errorf("--key %s is a directory: name a file in it", quote(s.key))}
+	case err != nil && !s.making:
+		return fmt.Errorf("key file: %w", err)
+	}
+	dir := filepath.Dir(s.key)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return usageError{fmt.Errorf("--key %s: there is no directory %s", quote(s.key), quote(dir))}
+	}
+	keyDir, err := real(dir)
+	if err != nil {
+		return err
+	}
+	vaultDir, err := real(s.vaultDir)
+	if err != nil {
+		return err
+	}
+	if keyDir == vaultDir || strings.HasPrefix(keyDir, strings.TrimSuffix(vaultDir, string(filepath.Separator))+string(filepath.Separator)) {
+		f := &failure{code: exitUsage, text: "the key file may not be in the vault's directory: who loses one would lose both",
+			hint: "another place for --key, such as a USB stick"}
+		f.detail("key file", s.key)
+		f.detail("vault", s.vaultDir)
+		return f
+	}
+	return nil
+}
+
+// real returns the path without symbolic links, as far as it exists.
+func real(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for p := path; ; p = filepath.Dir(p) {
+		if r, err := filepath.EvalSymlinks(p); err == nil {
+			return filepath.Join(r, rest), nil
+		}
+		if p == filepath.Dir(p) {
+			return path, nil
+		}
+		rest = filepath.Join(filepath.Base(p), rest)
+	}
+}
+
+// keepSafe tells what a new key file means.
+func (s *setup) keepSafe() {
+	s.say("")
+	s.say("%s", s.note.Bold("Keep "+s.clean(s.key)+" and its passphrase safe, apart from this device."))
+	s.say("They open everything in this vault, and without both nobody can restore it:")
+	s.say("not you, not who runs the secondary. Copy the file to a second place now.")
+}
+
+// summary is the end of a report: what the vault has.
+type summary struct {
+	st     *vault.Status
+	last   *vault.CommitInfo // that changed records; nil: none
+	digest string
+}
+
+// summarize opens the vault and looks.
+func (s *setup) summarize(ctx context.Context) (*summary, error) {
+	v, err := s.openAny(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	st, err := v.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last, err := lastChange(ctx, v, st.Commits)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := digestText(ctx, v)
+	return &summary{st, last, digest}, err
+}
+
+// result is what init, onboard and restore print with --json.
+type result struct {
+	Version    int         `json:"version"`
+	Type       string      `json:"type"` // "result"
+	Done       string      `json:"done"` // "created", "joined", "restored", "already"
+	KeyCreated bool        `json:"key_created"`
+	Floor      *jsonFloor  `json:"floor,omitempty"`
+	Report     *jsonReport `json:"report,omitempty"`
+	Status     *jsonStatus `json:"status"`
+}
+
+// jsonFloor is the checkpoint that the log was checked against.
+type jsonFloor struct {
+	Commits uint64 `json:"commits"`
+	Root    string `json:"root"`
+}

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/vault"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var digest bool
+	cmd := &cobra.Command{
+		Use:   "status [--digest]",
+		Short: "say how the vault is",
+		Long: `Say how the vault is, from what this device knows: nobody is asked.
+
+--digest prints one line, a hash over everything that the vault shows. It is equal
+on devices with equal content; "+N unsent" is added as long as there are changes
+that the other devices cannot have.`,
+		Example: `  kist status
+  kist status --digest
+  kist status --json | jq .pending`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v, err := a.openAny(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if digest {
+				err = a.printDigest(cmd.Context(), v)
+			} else {
+				err = a.status(cmd.Context(), v)
+			}
+			return errors.Join(err, v.Close())
+		},
+	}
+	cmd.Flags().BoolVar(&digest, "digest", false, "print one line that is equal on devices with equal content")
+	return cmd
+}
+
+// start is what plain "kist" does.
+func (a *app) start(ctx context.Context) error {
+	ok, err := vault.Exists(a.vaultDir)
+	if err != nil {
+		return err
+	}
+	if ok {
+		v, err := a.openAny(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(a.status(ctx, v), v.Close())
+	}
+	if a.json {
+		return vault.ErrNoVault
+	}
+	_, err = fmt.Fprintf(a.stdout, `There is no vault in %s yet.
+
+  kist onboard INVITE --key FILE   make one, with an invite from whoever runs your secondary
+  kist onboard --key FILE          bring this device into the vault that FILE opens
+  kist restore --key FILE          get a lost device back
+  kist init --key FILE             make one on this device alone
+
+FILE is your key file. It belongs on a USB stick or another safe place, not here.
+kist --help tells more.
+`, a.show(a.vaultDir))
+	return err
+}
+
+func (a *app) printDigest(ctx context.Context, v *vault.Vault) error {
+	if err := a.finished(v); err != nil {
+		return err
+	}
+	text, err := digestText(ctx, v)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Version int    `json:"version"`
+			Digest  string `json:"digest"`
+		}{jsonVersion, text})
+	}
+	_, err = fmt.Fprintln(a.stdout, text)
+	return err
+}
+
+func digestText(ctx context.Context, v *vault.Vault) (string, error) {
+	digest, pending, err := v.Digest(ctx)
+	if err != nil {
+		return "", err
+	}
+	text := hex.EncodeToString(digest[:])
+	if pending > 0 {
+		text += fmt.Sprintf(" +%d unsent", pending)
+	}
+	return text, nil
+}
+
+func (a *app) status(ctx context.Context, v *vault.Vault) error {
+	st, err := v.Status(ctx)
+	if err != nil {
+		return err
+	}
+	last, err := lastChange(ctx, v, st.Commits)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		digest, err := digestText(ctx, v)
+		if err != nil {
+			return err
+		}
+		if err := a.printJSON((&summary{st, last, digest}).json(a.vaultDir)); err != nil {
+			return err
+		}
+	} else {
+		a.printStatus(st, last)
+	}
+	switch {
+	case st.Alarm != "":
+		f := &failure{code: exitIntegrity, text: "the secondary was caught at something that no honest one does; nothing of it was taken over",
+			hint: "compare \"kist status --digest\" with your other devices; kist sync shows whether it goes on"}
+		f.detail("alarm", st.Alarm)
+		return f
+	case st.Revoked:
+		return vault.ErrRevoked
+	}
+	return nil
+}
+
+func (a *app) printStatus(st *vault.Status, last *vault.CommitInfo) {
+	line := func(label, text string) {
+		fmt.Fprintf(a.stdout, "  %-10s  %s\n", label, a.show(text))
+	}
+	fmt.Fprintf(a.stdout, "vault %s in %s\n", a.out.Bold(st.Vault.Short()), a.show(a.vaultDir))
+	line("device", fmt.Sprintf("%s (%s)", st.DeviceName, st.Device.Short()))
+	line("protection", protectionText(a.vaultDir))
+	if st.Secondary == "" {
+		line("secondary", "none: the vault is on this device alone")
+	} else {
+		line("secondary", st.Secondary)
+	}
+	state := stateText(st)
+	switch {
+	case st.Alarm != "" || st.Revoked:
+		state = a.out.Red(a.show(state))
+	case st.Pending+st.Missing+st.Quarantine > 0 || unfinished(st):
+		state = a.out.Yellow(a.show(state))
+	default:
+		state = a.out.Green(a.show(state))
+	}
+	fmt.Fprintf(a.stdout, "  %-10s  %s\n", "state", state)
+	line("records", recordsText(st))
+	if st.Conflicts > 0 {
+		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist ls -l, kist history")
+	}
+	if st.Aside > 0 {
+		line("refused", plural(st.Aside, "change", "changes")+" of this device: kist sync tells why")
+	}
+	if st.Quarantine > 0 {
+		line("quarantine", plural(st.Quarantine, "change", "changes")+" cannot be read: kist sync tells why")
+	}
+	if st.Missing > 0 {
+		line("missing", "the content of "+plural(st.Missing, "change", "changes")+": kist sync gets it")
+	}
+	if len(st.Devices) > 0 {
+		line("devices", devicesText(st))
+	}
+	if last != nil {
+		line("last", fmt.Sprintf("%s, by %s (commit %d)", timeText(last.Time), last.Device, last.ID))
+	}
+}
+
+// lastChange returns the last commit that changed records; nil if there is none.
+func lastChange(ctx context.Context, v *vault.Vault, commits uint64) (*vault.CommitInfo, error) {
+	const page = 64
+	for end := commits; end > 0; end -= min(page, end) {
+		list, err := v.Log(ctx, commitlog.CommitID(end-min(page, end)), int(min(page, end)))
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range slices.Backward(list) {
+			if c.Kind != commitlog.KindControl {
+				return c, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+func unfinished(st *vault.Status) bool { return st.Secondary != "" && !st.Enrolled }
+
+// stateText says in one sentence where the vault is.
+func stateText(st *vault.Status) string {
+	switch {
+	case st.Revoked:
+		return "this device was revoked"
+	case st.Alarm != "":
+		return "alarm: " + st.Alarm
+	case unfinished(st):
+		return "not complete: run the same kist onboard or kist restore again"
+	case st.Secondary == "":
+		return "everything is on this device, and nowhere else"
+	case st.Pending > 0:
+		return fmt.Sprintf("%s to send, at commit %d", plural(st.Pending, "change", "changes"), st.Commits)
+	}
+	return fmt.Sprintf("in step at commit %d", st.Commits)
+}
+
+// protectionText says what keeps others from the device file.
+func protectionText(dir string) string {
+	info, err := os.Stat(filepath.Join(dir, "device.key"))
+	switch {
+	case err != nil:
+		return "unknown: " + err.Error()
+	case runtime.GOOS == "windows":
+		return "none but your account's: who can read your files can open this vault"
+	}
+	return fmt.Sprintf("by file mode %04o alone: who can read your files can open this vault", info.Mode().Perm())
+}
+
+func recordsText(st *vault.Status) string {
+	var parts []string
+	for _, n := range st.Namespaces {
+		name := n.Name
+		if name == "" {
+			name = "(unnamed)"
+		}
+		if n.Records > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", name, n.Records))
+		}
+	}
+	slices.Sort(parts)
+	if len(parts) == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d in %s: %s", st.Records, plural(len(parts), "namespace", "namespaces"), strings.Join(parts, ", "))
+}
+
+func devicesText(st *vault.Status) string {
+	var parts []string
+	for _, d := range st.Devices {
+		name := d.Name
+		switch {
+		case d.This:
+			name += " (this one)"
+		case d.Revoked:
+			name += " (revoked)"
+		}
+		parts = append(parts, name)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// jsonStatus is what status prints with --json.
+type jsonStatus struct {
+	Version    int             `json:"version"`
+	Type       string          `json:"type"` // "status"
+	Vault      string          `json:"vault"`
+	Directory  string          `json:"directory"`
+	Device     jsonDevice      `json:"device"`
+	Protection jsonProtection  `json:"protection"`
+	Secondary  string          `json:"secondary"` // empty: none
+	State      string          `json:"state"`     // "local", "unfinished", "unsent", "in-step", "alarm", "revoked"
+	Commits    uint64          `json:"commits"`
+	Root       string          `json:"root"`
+	Epoch      uint32          `json:"epoch"`
+	Digest     string          `json:"digest"`
+	Records    int             `json:"records"`
+	Pending    int             `json:"pending"`
+	Refused    int             `json:"refused"`
+	Quarantine int             `json:"quarantine"`
+	Missing    int             `json:"missing"`
+	Conflicts  int             `json:"conflicts"`
+	Devices    []jsonDevice    `json:"devices"`
+	Namespaces []jsonNamespace `json:"namespaces"`
+	Last       *jsonCommit     `json:"last_change"`
+	Alarm      string          `json:"alarm,omitempty"`
+}
+
+type jsonDevice struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	This    bool   `json:"this"`
+	Revoked bool   `json:"revoked"`
+}
+
+type jsonProtection struct {
+	Kind string `json:"kind"` // "mode"
+	Mode string `json:"mode"`
+}
+
+type jsonNamespace struct {
+	Name    string `json:"name"` // empty: not known
+	Tag     string `json:"tag"`
+	Records int    `json:"records"`
+}
+
+type jsonCommit struct {
+	Version   int        `json:"version"`
+	Type      string     `json:"type"` // "commit"
+	Commit    uint64     `json:"commit"`
+	Kind      string     `json:"kind"` // "data" or "control"
+	Namespace string     `json:"namespace"`
+	Device    string     `json:"device"`
+	Changes   int        `json:"changes"`
+	Time      *time.Time `json:"time,omitempty"`
+	Leaf      string     `json:"leaf"`
+}
+
+func commitJSON(c *vault.CommitInfo) *jsonCommit {
+	if c == nil {
+		return nil
+	}
+	kind, namespace := "data", c.Namespace
+	if c.Kind == commitlog.KindControl {
+		kind, namespace = "control", ""
+	}
+	return &jsonCommit{
+		Version: jsonVersion, Type: "commit", Commit: uint64(c.ID), Kind: kind, Namespace: namespace, Device: c.Device,
+		Changes: c.Changes, Time: jsonTime(c.Time), Leaf: hex.EncodeToString(c.Leaf[:]),
+	}
+}
+
+func (s *summary) json(dir string) *jsonStatus {
+	st := s.st
+	j := &jsonStatus{
+		Version: jsonVersion, Type: "status", Vault: st.Vault.String(), Directory: dir,
+		Device:     jsonDevice{ID: st.Device.String(), Name: st.DeviceName, This: true, Revoked: st.Revoked},
+		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, State: stateWord(st), Commits: st.Commits,
+		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
+		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts,
+		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
+	}
+	if info, err := os.Stat(filepath.Join(dir, "device.key")); err == nil {
+		j.Protection.Mode = fmt.Sprintf("%04o", info.Mode().Perm())
+	}
+	for _, d := range st.Devices {
+		j.Devices = append(j.Devices, jsonDevice{ID: d.ID.String(), Name: d.Name, This: d.This, Revoked: d.Revoked})
+	}
+	for _, n := range slices.SortedFunc(slices.Values(st.Namespaces), func(a, b vault.NamespaceStatus) int { return strings.Compare(a.Name, b.Name) }) {
+		j.Namespaces = append(j.Namespaces, jsonNamespace{Name: n.Name, Tag: n.Tag.String(), Records: n.Records})
+	}
+	return j
+}
+
+func stateWord(st *vault.Status) string {
+	switch {
+	case st.Revoked:
+		return "revoked"
+	case st.Alarm != "":
+		return "alarm"
+	case unfinished(st):
+		return "unfinished"
+	case st.Secondary == "":
+		return "local"
+	case st.Pending > 0:
+		return "unsent"
+	}
+	return "in-step"
+}

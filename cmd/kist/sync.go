@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/vault"
+)
+
+func newSync(a *app) *cobra.Command {
+	var pull, push bool
+	cmd := &cobra.Command{
+		Use:   "sync [--pull|--push]",
+		Short: "send and receive, once",
+		Long: `Bring the vault and its secondary in step: receive and verify what other devices
+have written, and send what was written here. Without a connection it fails at
+once (exit status 5), and nothing is lost.`,
+		Example: `  kist sync
+  kist sync --json | jq 'select(.type == "report")'`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			mode := vault.TwoWay
+			switch {
+			case pull && push:
+				return usageError{errors.New("--pull and --push exclude each other")}
+			case pull:
+				mode = vault.PullOnly
+			case push:
+				mode = vault.PushOnly
+			}
+			return a.with(cmd.Context(), func(v *vault.Vault) error { return a.sync(cmd.Context(), v, mode) })
+		},
+	}
+	cmd.Flags().BoolVar(&pull, "pull", false, "receive only")
+	cmd.Flags().BoolVar(&push, "push", false, "send only; the history comes all the same")
+	return cmd
+}
+
+func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode) error {
+	if len(v.Servers()) == 0 {
+		return vault.ErrNoSecondary
+	}
+	url := v.Servers()[0].URL
+	sctx, m := a.meter(ctx, url, 0)
+	r, err := v.Sync(sctx, m.options(mode))
+	err = m.end(sctx, err)
+	if a.json {
+		if jerr := a.printJSON(reportJSON(r)); jerr != nil {
+			return jerr
+		}
+	} else if err == nil || r.Pulled+r.Pushed > 0 {
+		a.printReport(r, m.host, err == nil)
+	}
+	if err != nil {
+		return err
+	}
+	if mode == vault.PullOnly {
+		r.Pending = 0 // they stay on purpose
+	}
+	return a.problems(ctx, v, r)
+}
+
+func (a *app) printReport(r *vault.Report, host string, inStep bool) {
+	w := a.stdout
+	if inStep && r.Pending == 0 {
+		fmt.Fprintf(w, "%s with %s at commit %d\n", a.out.Green("in step"), a.show(host), r.Commits)
+	} else {
+		fmt.Fprintf(w, "not in step with %s yet, at commit %d\n", a.show(host), r.Commits)
+	}
+	fmt.Fprintf(w, "  received   %s\n", plural(r.Pulled, "change", "changes"))
+	fmt.Fprintf(w, "  sent       %s\n", plural(r.Pushed, "change", "changes"))
+	if r.Conflicts > 0 {
+		fmt.Fprintf(w, "  conflicts  %s written on two devices at once; the newest shows, the others are in kist history\n", plural(r.Conflicts, "record was", "records were"))
+	}
+	if r.Pending > 0 {
+		fmt.Fprintf(w, "  to send    %s\n", plural(r.Pending, "change", "changes"))
+	}
+	if a.verbose {
+		fmt.Fprintf(w, "  traffic    %s received, %s sent\n", bytesText(r.BytesIn), bytesText(r.BytesOut))
+	}
+}
+
+// maxListed bounds how many items of a kind an error lists.
+const maxListed = 20
+
+// problems returns the error of a sync that did not settle everything.
+func (a *app) problems(ctx context.Context, v *vault.Vault, r *vault.Report) error {
+	if r.Aside+r.Quarantine+r.Missing+r.Pending == 0 {
+		return nil
+	}
+	f := &failure{code: exitPartly, text: "done but for some changes, which are kept", hint: "kist sync again; if it stays so, a newer kist, or who runs the secondary, may help"}
+	if r.Aside > 0 {
+		f.detail("refused", plural(r.Aside, "change of this device was", "changes of this device were")+" refused by the secondary")
+	}
+	if r.Quarantine > 0 {
+		f.detail("quarantined", plural(r.Quarantine, "change", "changes")+" cannot be read")
+	}
+	if r.Missing > 0 {
+		f.detail("missing", "the content of "+plural(r.Missing, "change", "changes")+" has not come")
+	}
+	if r.Pending > r.Aside {
+		f.detail("to send", plural(r.Pending-r.Aside, "change", "changes"))
+	}
+	list, err := v.Problems(ctx, maxListed)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		what := p.Record
+		if what == "" {
+			what = "change " + p.Change.String()
+		}
+		f.detail("- "+string(p.Kind), fmt.Sprintf("%q: %s", what, p.Reason))
+	}
+	return f
+}
+
+// listProblems is problems for a vault that is closed again.
+func (s *setup) listProblems(ctx context.Context, r *vault.Report) error {
+	if r == nil || r.Aside+r.Quarantine+r.Missing+r.Pending == 0 {
+		return nil
+	}
+	v, err := s.openAny(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.problems(ctx, v, r), v.Close())
+}
+
+type jsonReport struct {
+	Version    int    `json:"version"`
+	Type       string `json:"type"` // "report"
+	Commits    uint64 `json:"commits"`
+	Pulled     int    `json:"pulled"`
+	Pushed     int    `json:"pushed"`
+	Conflicts  int    `json:"conflicts"`
+	Pending    int    `json:"pending"`
+	Refused    int    `json:"refused"`
+	Quarantine int    `json:"quarantine"`
+	Missing    int    `json:"missing"`
+	BytesIn    int64  `json:"bytes_in"`
+	BytesOut   int64  `json:"bytes_out"`
+}
+
+func reportJSON(r *vault.Report) *jsonReport {
+	if r == nil {
+		return nil
+	}
+	return &jsonReport{
+		Version: jsonVersion, Type: "report", Commits: r.Commits, Pulled: r.Pulled, Pushed: r.Pushed, Conflicts: r.Conflicts,
+		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+	}
+}

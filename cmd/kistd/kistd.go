@@ -1,0 +1,123 @@
+package main
+
+// How kistd speaks: results on stdout, all else on stderr. An error is one line,
+// "kistd: " and what failed, lower case, without a full stop; where there is
+// something to do about it, a second line begins with "try: ".
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/secondary"
+)
+
+// Exit codes, as in cmd/kist.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitIntegrity = 9  // the data directory is damaged
+	exitNone      = 10 // no data directory there
+	exitInUse     = 11 // the data directory, or the address
+)
+
+// usageError is an error in how kistd was called.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hinted is an error with something to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// run runs kistd until it is done or ctx ends, and returns its exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "kistd",
+		Short: "kistd keeps encrypted vaults for devices that run kist",
+		Long: `kistd keeps encrypted vaults for devices that run kist.
+
+It holds no key: what it stores is ciphertext. Devices know it by its server
+key, which is in every invite; keep the data directory safe and backed up.`,
+		Example: `  kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370
+  kistd serve --data /var/lib/kistd --listen 0.0.0.0:7370 --url wss://vault.example.org:7370
+  kistd invite --data /var/lib/kistd`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return usagef("a command is needed: serve, invite or version")
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(), inviteCommand(), versionCommand())
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "kistd: %v\n", err)
+	var h hinted
+	var u usageError
+	switch {
+	case errors.As(err, &h):
+		fmt.Fprintf(stderr, "try: %s\n", h.hint)
+	case errors.As(err, &u):
+		fmt.Fprintln(stderr, "try: kistd --help")
+	}
+	return exitCode(err)
+}
+
+// exitCode is the one place that decides the exit code.
+func exitCode(err error) int {
+	var u usageError
+	switch {
+	case errors.As(err, &u):
+		return exitUsage
+	case errors.Is(err, store.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
+		return exitInUse
+	case errors.Is(err, secondary.ErrNoDataDir):
+		return exitNone
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, fs.ErrNotExist):
+		return exitIntegrity
+	}
+	return exitFailed
+}
+
+// noArgs refuses arguments that are no flags.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// dataFlag adds the flag that names the data directory.
+func dataFlag(c *cobra.Command, data *string) {
+	c.Flags().StringVar(data, "data", "", "directory that holds all of the server's data (required)")
+}
+
+// needData checks that the flag was given.
+func needData(data string) error {
+	if data == "" {
+		return usagef("--data DIR is needed")
+	}
+	return nil
+}

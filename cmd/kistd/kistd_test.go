@@ -1,0 +1,404 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/client"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// childEnv makes the test binary be kistd.
+const childEnv = "KISTD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// buffer is an io.Writer that may be read at any time.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// process is a kistd serve that runs, in this process or as a child.
+type process struct {
+	t              *testing.T
+	stdout, stderr *buffer
+	stop           func()
+	exit           chan int
+}
+
+// kistd runs kistd and returns when it has ended.
+func kistd(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var out, errs buffer
+	code = run(ctx, args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// start runs kistd serve until the test ends.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{t: t, stdout: new(buffer), stderr: new(buffer), stop: cancel, exit: make(chan int, 1)}
+	go func() {
+		p.exit <- run(ctx, append([]string{"serve"}, args...), strings.NewReader(""), p.stdout, p.stderr)
+	}()
+	t.Cleanup(func() { p.end() })
+	p.wait(listening)
+	return p
+}
+
+// end stops the server and returns its exit code.
+func (p *process) end() int {
+	p.stop()
+	code := <-p.exit
+	p.exit <- code
+	return code
+}
+
+var (
+	listening = regexp.MustCompile(`(?m)^listening on (\S+)$`)
+	inviteRE  = regexp.MustCompile(`(?m)^(kistinvite1\S+)$`)
+)
+
+// wait waits for a line on stdout and returns what it says.
+func (p *process) wait(re *regexp.Regexp) string {
+	p.t.Helper()
+	for range 1000 {
+		if m := re.FindStringSubmatch(p.stdout.String()); m != nil {
+			return m[1]
+		}
+		select {
+		case code := <-p.exit:
+			p.exit <- code
+			p.t.Fatalf("kistd has ended with %d:\n%s%s", code, p.stdout, p.stderr)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	p.t.Fatalf("no %v in:\n%s%s", re, p.stdout, p.stderr)
+	return ""
+}
+
+// use creates a vault with an invite and signs in to it.
+func use(t *testing.T, invite string) error {
+	t.Helper()
+	i, err := wire.ParseInvite(strings.TrimSuffix(invite, "\n"))
+	if err != nil {
+		t.Fatalf("invite %q: %v", invite, err)
+	}
+	if left := time.Until(i.Expires); left < 6*24*time.Hour || left > 8*24*time.Hour {
+		t.Errorf("the invite is good for %v", left)
+	}
+	return create(t, i, newAuthority())
+}
+
+func newAuthority() keys.Authority {
+	return keys.Authority{Sign: keys.GenerateSigningKey(), Auth: keys.GenerateSigningKey()}
+}
+
+func create(t *testing.T, i wire.Invite, a keys.Authority) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := client.Dial(ctx, client.Server{URL: i.URL, Key: i.Server, Binding: i.Binding}, client.NewVault(a, i.Token))
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func TestServe(t *testing.T) {
+	for name, test := range map[string]struct {
+		flags  []string
+		scheme string
+	}{
+		"own certificate": {nil, "wss://127.0.0.1:"},
+		"no TLS":          {[]string{"--plain"}, "ws://127.0.0.1:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			p := start(t, append([]string{"--data", dir, "--listen", "127.0.0.1:0"}, test.flags...)...)
+			url := p.wait(listening)
+			if !strings.HasPrefix(url, test.scheme) || strings.HasSuffix(url, ":0/") {
+				t.Errorf("listening on %s, want %s…", url, test.scheme)
+			}
+			if err := use(t, p.wait(inviteRE)); err != nil {
+				t.Errorf("first invite: %v", err)
+			}
+
+			// invite works while the server runs: one line, and it works.
+			code, stdout, stderr := kistd(t, "invite", "--data", dir)
+			if code != 0 || strings.Count(stdout, "\n") != 1 || stderr != "" {
+				t.Fatalf("invite: exit %d, %q, %q", code, stdout, stderr)
+			}
+			if err := use(t, stdout); err != nil {
+				t.Errorf("invite while serving: %v", err)
+			}
+			if err := use(t, stdout); !errors.Is(err, wire.ErrInvite) {
+				t.Errorf("the same for another vault: %v, want ErrInvite", err)
+			}
+			if info, err := os.Stat(filepath.Join(dir, "admin.sock")); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("admin socket: %v, %v", info, err)
+			}
+			if code := p.end(); code != 0 {
+				t.Errorf("stopped with exit %d:\n%s", code, p.stderr)
+			}
+
+			// And while it does not.
+			code, stdout, stderr = kistd(t, "invite", "--data", dir)
+			if code != 0 || strings.Count(stdout, "\n") != 1 || stderr != "" {
+				t.Fatalf("invite: exit %d, %q, %q", code, stdout, stderr)
+			}
+			i, err := wire.ParseInvite(strings.TrimSuffix(stdout, "\n"))
+			if err != nil || i.URL != url {
+				t.Errorf("invite for %s, %v; want %s", i.URL, err, url)
+			}
+			again := start(t, append([]string{"--data", dir, "--listen", strings.TrimSuffix(strings.TrimPrefix(url, test.scheme[:len(test.scheme)-len("127.0.0.1:")]), "/")}, test.flags...)...)
+			if err := use(t, stdout); err != nil {
+				t.Errorf("invite from before the start: %v", err)
+			}
+			if strings.Contains(again.stdout.String(), "kistinvite1") {
+				t.Errorf("an invite is printed though there are vaults:\n%s", again.stdout)
+			}
+		})
+	}
+}
+
+func TestOwnURL(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "--data", dir, "--listen", "127.0.0.1:0", "--url", "wss://Vault.Example.org:443")
+	i, err := wire.ParseInvite(p.wait(inviteRE))
+	if err != nil || i.URL != "wss://vault.example.org/" || i.Binding != wire.BindingExporter {
+		t.Errorf("invite: %s with %v, %v", i.URL, i.Binding, err)
+	}
+	i.URL = p.wait(listening)
+	if err := create(t, i, newAuthority()); err != nil {
+		t.Errorf("by the address it listens on: %v", err)
+	}
+}
+
+func TestOwnCertificate(t *testing.T) {
+	made := t.TempDir()
+	start(t, "--data", made, "--listen", "127.0.0.1:0").end()
+	p := start(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--cert", filepath.Join(made, "tls.crt"), "--key", filepath.Join(made, "tls.key"))
+	if err := use(t, p.wait(inviteRE)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "--data", dir, "--listen", "127.0.0.1:0", "--plain")
+	address := strings.TrimSuffix(strings.TrimPrefix(p.wait(listening), "ws://"), "/")
+
+	code, stdout, stderr := kistd(t, "serve", "--data", dir, "--listen", "127.0.0.1:0")
+	if code != exitInUse || stdout != "" || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
+		t.Errorf("second server on one directory: exit %d, %q, %q", code, stdout, stderr)
+	}
+	code, stdout, stderr = kistd(t, "serve", "--data", t.TempDir(), "--listen", address)
+	if code != exitInUse || stdout != "" || !strings.Contains(stderr, address) || !strings.Contains(stderr, "in use") {
+		t.Errorf("second server on one address: exit %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "thesis.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	never := t.TempDir()
+	damaged := t.TempDir()
+	start(t, "--data", damaged, "--listen", "127.0.0.1:0").end()
+	if err := os.WriteFile(filepath.Join(damaged, "kist.db"), bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
+	serve := func(args ...string) []string { return append([]string{"serve"}, args...) }
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		say  string
+	}{
+		"nothing":                 {nil, exitUsage, "command is needed"},
+		"unknown command":         {[]string{"sevre"}, exitUsage, "sevre"},
+		"unknown flag":            {serve("--frob"), exitUsage, "frob"},
+		"argument":                {serve("x"), exitUsage, `"x"`},
+		"no data":                 {serve("--listen", "127.0.0.1:0"), exitUsage, "--data"},
+		"no address":              {serve("--data", dir), exitUsage, "--listen"},
+		"address without port":    {serve("--data", dir, "--listen", "127.0.0.1"), exitUsage, "HOST:PORT"},
+		"everywhere without URL":  {serve("--data", dir, "--listen", "0.0.0.0:0"), exitUsage, "--url"},
+		"everywhere, short":       {serve("--data", dir, "--listen", ":0"), exitUsage, "--url"},
+		"plain, not on loopback":  {serve("--data", dir, "--listen", "192.0.2.1:0", "--plain"), exitUsage, "loopback"},
+		"plain with certificate":  {serve("--data", dir, "--listen", "127.0.0.1:0", "--plain", "--cert", "a", "--key", "b"), exitUsage, "--plain"},
+		"certificate without key": {serve("--data", dir, "--listen", "127.0.0.1:0", "--cert", "a"), exitUsage, "together"},
+		"no such certificate":     {serve("--data", dir, "--listen", "127.0.0.1:0", "--cert", "/none/a", "--key", "/none/b"), exitUsage, "/none/a"},
+		"URL that is none":        {serve("--data", dir, "--listen", "127.0.0.1:0", "--url", "https://host"), exitUsage, "wss://"},
+		"URL without TLS":         {serve("--data", dir, "--listen", "127.0.0.1:0", "--url", "ws://127.0.0.1:1"), exitUsage, "--plain"},
+		"directory of others":     {serve("--data", other, "--listen", "127.0.0.1:0"), exitNone, "thesis.txt"},
+		"damaged store":           {serve("--data", damaged, "--listen", "127.0.0.1:0"), exitIntegrity, "damaged"},
+		"path too long":           {serve("--data", long, "--listen", "127.0.0.1:0"), exitUsage, "too long"},
+		"invite, no data":         {[]string{"invite"}, exitUsage, "--data"},
+		"invite, no directory":    {[]string{"invite", "--data", filepath.Join(never, "none")}, exitNone, "none"},
+		"invite, empty directory": {[]string{"invite", "--data", never}, exitNone, never},
+	} {
+		code, stdout, stderr := kistd(t, test.args...)
+		if code != test.code || !strings.HasPrefix(stderr, "kistd: ") || !strings.Contains(stderr, test.say) || stdout != "" {
+			t.Errorf("%s: exit %d, %q, %q; want exit %d and %q", name, code, stdout, stderr, test.code, test.say)
+		}
+	}
+	if entries, err := os.ReadDir(never); err != nil || len(entries) > 0 {
+		t.Errorf("invite made %v, %v", entries, err)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"invite", "--help"}, {"version"}} {
+		code, stdout, stderr := kistd(t, args...)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, "kistd") {
+			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
+// The admin socket takes one known word, and not much of any other.
+func TestAdminSocket(t *testing.T) {
+	dir := t.TempDir()
+	start(t, "--data", dir, "--listen", "127.0.0.1:0")
+	for question, want := range map[string]string{
+		"":                       "",
+		"frob\n":                 "error unknown command \"frob\"\n",
+		strings.Repeat("x", 999): "",
+	} {
+		c, err := net.Dial("unix", filepath.Join(dir, "admin.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, question)
+		c.(*net.UnixConn).CloseWrite()
+		answer, _ := io.ReadAll(c)
+		if string(answer) != want {
+			t.Errorf("%.20q is answered with %q, want %q", question, answer, want)
+		}
+		c.Close()
+	}
+}
+
+// child runs kistd serve as a process of its own.
+func child(t *testing.T, args ...string) (*process, *os.Process) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"serve"}, args...)...)
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	p := &process{t: t, stdout: new(buffer), stderr: new(buffer), exit: make(chan int, 1)}
+	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.stop = func() { cmd.Process.Signal(syscall.SIGTERM) }
+	go func() {
+		cmd.Wait()
+		p.exit <- cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() { p.end() })
+	p.wait(listening)
+	return p, cmd.Process
+}
+
+// Signals drain and end it with 0; after kill -9 it starts again with all that
+// was acknowledged.
+func TestSignals(t *testing.T) {
+	dir := t.TempDir()
+	p, process := child(t, "--data", dir, "--listen", "127.0.0.1:0")
+	first, err := wire.ParseInvite(p.wait(inviteRE))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthority()
+	if err := create(t, first, a); err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(); code != -1 {
+		t.Errorf("killed, it exits with %d", code)
+	}
+
+	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		p, process = child(t, "--data", dir, "--listen", "127.0.0.1:0")
+		first.URL = p.wait(listening)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		c, err := client.Dial(ctx, client.Server{URL: first.URL, Key: first.Server, Binding: first.Binding}, client.Owner(a))
+		if err != nil {
+			t.Fatalf("after a kill: %v", err)
+		}
+		if err := process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Receive(ctx); !errors.Is(err, wire.ErrShutdown) {
+			t.Errorf("%v: the session ends with %v, want ErrShutdown", signal, err)
+		}
+		c.Close()
+		cancel()
+		code := <-p.exit
+		p.exit <- code
+		if code != 0 {
+			t.Errorf("%v: exit %d:\n%s", signal, code, p.stderr)
+		}
+	}
+}
+
+// The server cannot open a record: nothing that could is linked into it.
+func TestDependencies(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, "github.com/kistvault/kist/secondary") {
+		t.Fatalf("go list -deps names no package of ours:\n%s", out)
+	}
+	for _, dep := range deps {
+		for _, closed := range []string{"vault", "keys/seal", "keys/keyfile", "onboarding"} {
+			path := "github.com/kistvault/kist/" + closed
+			if dep == path || strings.HasPrefix(dep, path+"/") {
+				t.Errorf("kistd is linked with %s", dep)
+			}
+		}
+	}
+}

@@ -1,0 +1,409 @@
+package entries
+
+import (
+	"encoding/hex"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Content types that the formats give their entries.
+const (
+	typeVCard    = "text/vcard"
+	typeCalendar = "text/calendar"
+	typeJSON     = "application/json"
+	typeCSV      = "text/csv"
+	typeUnknown  = "application/octet-stream"
+)
+
+// types is the table of file extensions; of several for one type, the first is
+// used for writing. It is part of the form of an exported tree, and so not the
+// machine's: a change of a line changes what old trees mean, and needs a new
+// version of [marker].
+var types = []struct{ ext, contentType string }{
+	{"vcf", typeVCard}, {"vcard", typeVCard},
+	{"ics", typeCalendar}, {"ical", typeCalendar},
+	{"json", typeJSON},
+	{"ndjson", "application/x-ndjson"}, {"jsonl", "application/x-ndjson"},
+	{"csv", typeCSV},
+	{"txt", "text/plain"}, {"text", "text/plain"}, {"log", "text/plain"},
+	{"md", "text/markdown"}, {"markdown", "text/markdown"},
+	{"html", "text/html"}, {"htm", "text/html"},
+	{"css", "text/css"},
+	{"js", "text/javascript"},
+	{"xml", "application/xml"},
+	{"yaml", "application/yaml"}, {"yml", "application/yaml"},
+	{"toml", "application/toml"},
+	{"rtf", "application/rtf"},
+	{"pdf", "application/pdf"},
+	{"epub", "application/epub+zip"},
+	{"eml", "message/rfc822"},
+	{"mbox", "application/mbox"},
+	{"gpx", "application/gpx+xml"},
+	{"geojson", "application/geo+json"},
+	{"docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+	{"xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"},
+	{"pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"},
+	{"odt", "application/vnd.oasis.opendocument.text"},
+	{"ods", "application/vnd.oasis.opendocument.spreadsheet"},
+	{"odp", "application/vnd.oasis.opendocument.presentation"},
+	{"png", "image/png"},
+	{"jpg", "image/jpeg"}, {"jpeg", "image/jpeg"},
+	{"gif", "image/gif"},
+	{"webp", "image/webp"},
+	{"svg", "image/svg+xml"},
+	{"heic", "image/heic"},
+	{"avif", "image/avif"},
+	{"bmp", "image/bmp"},
+	{"tiff", "image/tiff"}, {"tif", "image/tiff"},
+	{"mp3", "audio/mpeg"},
+	{"m4a", "audio/mp4"},
+	{"ogg", "audio/ogg"},
+	{"opus", "audio/opus"},
+	{"flac", "audio/flac"},
+	{"wav", "audio/wav"},
+	{"mp4", "video/mp4"},
+	{"webm", "video/webm"},
+	{"mov", "video/quicktime"},
+	{"zip", "application/zip"},
+	{"gz", "application/gzip"},
+	{"tar", "application/x-tar"},
+	{"7z", "application/x-7z-compressed"},
+	{"bin", typeUnknown},
+}
+
+var (
+	typeOf = make(map[string]string) // extension → content type
+	extOf  = make(map[string]string) // content type → extension to write
+)
+
+func init() {
+	for _, t := range types {
+		typeOf[t.ext] = t.contentType
+		if extOf[t.contentType] == "" {
+			extOf[t.contentType] = t.ext
+		}
+	}
+}
+
+// contentTypeOf returns the content type of a file, by its extension.
+func contentTypeOf(name string) string {
+	if t, ok := typeOf[extension(name)]; ok {
+		return t
+	}
+	return typeUnknown
+}
+
+// extension returns the lower-case extension of a path, without dot.
+func extension(name string) string {
+	name = name[strings.LastIndexByte(name, '/')+1:]
+	i := strings.LastIndexByte(name, '.')
+	if i < 1 {
+		return ""
+	}
+	return strings.ToLower(name[i+1:])
+}
+
+// The marks that FileName uses beside "!a" for "A" and "%3a" for the byte 0x3a.
+const (
+	markNone = "%_" // the part of the name is empty
+	markMore = "%+" // ends a directory: the part of the name goes on in the next
+	markExt  = "%." // what follows says the type and is not of the name
+	markType = "%;" // what follows is the type
+)
+
+// Lengths in bytes, all well under the 255 that file systems take.
+const (
+	maxSegment = 200
+	maxChunk   = 180 // maxSegment less the longest extension and a mark
+)
+
+// FileName returns the path, relative and with slashes, of the file for the
+// record with this name and content type. Any bytes can be in a name. The path
+// can be used on every common system: it is short in each part, differs from
+// all others by more than upper and lower case or Unicode normalisation, has no
+// part that a system keeps for itself, and is never both a file and a directory.
+// [ParseFileName] is its inverse.
+//
+//	ada, text/vcard                   ada.vcf
+//	ada, text/calendar                ada.ics
+//	trips/2026/Rome.md, text/markdown trips/2026/!rome.md
+//	Rome, text/markdown               !rome%.md
+//	v1.2/x.tar, application/x-tar     v1%2e2/x.tar
+//	README, application/octet-stream  !r!e!a!d!m!e%.bin
+//	a, image/x-thing                  a%;image%2fx-thing
+//
+// A slash makes a directory. A part over 180 bytes goes on in a directory,
+// whose name ends with "%+".
+func FileName(name, contentType string) string {
+	var b strings.Builder
+	for {
+		part, rest, more := strings.Cut(name, "/")
+		if !more {
+			break
+		}
+		writePart(&b, escape(part, "%2e"), "")
+		b.WriteByte('/')
+		name = rest
+	}
+	// Directories have no dot and no mark of a type, and files have one of them.
+	ext := extOf[contentType]
+	switch {
+	case alwaysAdded(contentType):
+		writePart(&b, escape(name, "."), "."+ext)
+	case contentType != "" && natural(name) == contentType && len(strings.Join(escape(name, "."), "")) <= maxSegment:
+		writePart(&b, escape(name, "."), "")
+	case ext != "":
+		writePart(&b, escape(name, "."), markExt+ext)
+	default:
+		all := append(escape(name, "%2e"), markType)
+		writePart(&b, append(all, escape(contentType, "%2e")...), "")
+	}
+	return b.String()
+}
+
+// ParseFileName returns the name and the content type for which FileName returns
+// file. It reports whether there are any.
+func ParseFileName(file string) (name, contentType string, ok bool) {
+	var n, t strings.Builder
+	to := &n
+	parts := strings.Split(file, "/")
+	dirs, leaf := parts[:len(parts)-1], parts[len(parts)-1]
+	for _, dir := range dirs {
+		dir, goesOn := strings.CutSuffix(dir, markMore)
+		if to, ok = unescape(dir, to, &t); !ok {
+			return "", "", false
+		}
+		if !goesOn {
+			to.WriteByte('/')
+		}
+	}
+	if i := strings.LastIndex(leaf, markExt); i >= 0 {
+		leaf, contentType = leaf[:i], typeOf[leaf[i+len(markExt):]]
+	} else if i := strings.LastIndexByte(leaf, '.'); i >= 0 && alwaysAdded(typeOf[leaf[i+1:]]) {
+		leaf, contentType = leaf[:i], typeOf[leaf[i+1:]]
+	}
+	if to, ok = unescape(leaf, to, &t); !ok {
+		return "", "", false
+	}
+	name = n.String()
+	switch {
+	case to == &t:
+		contentType = t.String()
+	case contentType == "":
+		if contentType = natural(name); contentType == "" {
+			return "", "", false
+		}
+	}
+	// There are many ways to escape; only FileName's is taken.
+	if FileName(name, contentType) != file {
+		return "", "", false
+	}
+	return name, contentType, true
+}
+
+// alwaysAdded reports whether the extension is added to each name of this type:
+// the name of a card or an event is an identifier and has none.
+func alwaysAdded(contentType string) bool {
+	return contentType == typeVCard || contentType == typeCalendar
+}
+
+// natural returns the content type that a name says by itself, or nothing.
+func natural(name string) string {
+	ext := extension(name)
+	if ext == "" || len(ext) > 10 || !strings.HasSuffix(name, ext) {
+		return ""
+	}
+	for i := range len(ext) {
+		if c := ext[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return ""
+		}
+	}
+	return contentTypeOf(name)
+}
+
+// namespaceDir returns the directory of a namespace.
+func namespaceDir(namespace string) string {
+	var b strings.Builder
+	writePart(&b, escape(namespace, "%2e"), "")
+	return b.String()
+}
+
+// cutNamespace splits a path in an exported tree. It reports whether the
+// namespace is one that namespaceDir writes.
+func cutNamespace(file string) (namespace, rest string, ok bool) {
+	var n, t strings.Builder
+	rest = file
+	for {
+		var dir string
+		if dir, rest, ok = strings.Cut(rest, "/"); !ok {
+			return "", "", false
+		}
+		dir, goesOn := strings.CutSuffix(dir, markMore)
+		if to, ok := unescape(dir, &n, &t); !ok || to != &n {
+			return "", "", false
+		}
+		if !goesOn {
+			break
+		}
+	}
+	namespace = n.String()
+	return namespace, rest, namespaceDir(namespace)+"/"+rest == file
+}
+
+// escape returns the characters of s, each escaped if it must be. dot stands
+// for a dot.
+func escape(s, dot string) []string {
+	out := make([]string, 0, len(s))
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		c := s[0]
+		switch {
+		case c == '.':
+			out = append(out, dot)
+		case c >= 'A' && c <= 'Z':
+			out = append(out, "!"+string(c+'a'-'A'))
+		case c < utf8.RuneSelf && plainASCII[c], c >= utf8.RuneSelf && plainRune(r):
+			out = append(out, s[:size])
+		default:
+			size = 1
+			out = append(out, hexByte(c))
+		}
+		s = s[size:]
+	}
+	return out
+}
+
+func hexByte(c byte) string { return "%" + hex.EncodeToString([]byte{c}) }
+
+// writePart writes what stands for one part of a name, as one file name or as
+// directories and one.
+func writePart(b *strings.Builder, chars []string, suffix string) {
+	size := len(suffix)
+	for _, c := range chars {
+		size += len(c)
+	}
+	for size > maxSegment {
+		var chunk strings.Builder
+		for {
+			c := chars[0]
+			size -= len(c)
+			if c == "." {
+				c = hexByte('.') // this is a directory
+			}
+			chunk.WriteString(c)
+			chars = chars[1:]
+			if chunk.Len()+len(chars[0])+len(hexByte(0)) > maxChunk {
+				break
+			}
+		}
+		b.WriteString(guard(chunk.String()))
+		b.WriteString(markMore + "/")
+	}
+	if len(chars) == 0 {
+		b.WriteString(markNone + suffix)
+		return
+	}
+	b.WriteString(guard(strings.Join(chars, "") + suffix))
+}
+
+// guard escapes the first or last byte of a part that a system would hide,
+// refuse or cut.
+func guard(part string) string {
+	base, _, _ := strings.Cut(part, ".")
+	if strings.IndexByte(".-~ ", part[0]) >= 0 || reserved[strings.TrimRight(base, " ")] {
+		part = hexByte(part[0]) + part[1:]
+	}
+	if body, ok := strings.CutSuffix(part, " "); ok {
+		part = body + hexByte(' ')
+	}
+	return part
+}
+
+// unescape appends what part stands for to one of two builders: to, and from a
+// markType on to t. It returns the one that it ended with.
+func unescape(part string, to, t *strings.Builder) (*strings.Builder, bool) {
+	if part == markNone {
+		return to, true
+	}
+	for i := 0; i < len(part); i++ {
+		switch c := part[i]; {
+		case c == '!':
+			if i++; i == len(part) || part[i] < 'a' || part[i] > 'z' {
+				return nil, false
+			}
+			to.WriteByte(part[i] - 'a' + 'A')
+		case c == '%' && strings.HasPrefix(part[i:], markType):
+			if to == t {
+				return nil, false
+			}
+			to = t
+			i++
+		case c == '%':
+			if i+2 >= len(part) {
+				return nil, false
+			}
+			d, err := hex.DecodeString(part[i+1 : i+3])
+			if err != nil {
+				return nil, false
+			}
+			to.WriteByte(d[0])
+			i += 2
+		default:
+			to.WriteByte(c)
+		}
+	}
+	return to, true
+}
+
+var plainASCII = func() (plain [utf8.RuneSelf]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyz0123456789-_,=+@()[]{}~'#& ") {
+		plain[c] = true
+	}
+	return
+}()
+
+// reserved names belong to devices on Windows, with any extension.
+var reserved = func() map[string]bool {
+	m := map[string]bool{"con": true, "prn": true, "aux": true, "nul": true}
+	for _, d := range "0123456789" {
+		m["com"+string(d)], m["lpt"+string(d)] = true, true
+	}
+	return m
+}()
+
+// plainRanges are scripts that people have file names in, with letters, signs
+// and emoji only: no combining marks and nothing that normalises to something
+// else of the list.
+var plainRanges = []struct{ lo, hi rune }{
+	{0x00e0, 0x017f}, // Latin
+	{0x03ac, 0x03ce}, // Greek
+	{0x0430, 0x045f}, // Cyrillic
+	{0x05d0, 0x05ea}, // Hebrew
+	{0x0620, 0x064a}, // Arabic
+	{0x2600, 0x27bf}, // symbols
+	{0x3041, 0x3096}, // Hiragana
+	{0x30a1, 0x30fc}, // Katakana
+	{0x4e00, 0x9fff}, // Han
+	{0xac00, 0xd7a3}, // Hangul
+	{0x1f300, 0x1faff},
+}
+
+// plainRune reports whether r needs no escape. Of characters that differ in
+// case alone one at most is plain, and none whose case forms are several
+// characters.
+func plainRune(r rune) bool {
+	in := false
+	for _, p := range plainRanges {
+		in = in || r >= p.lo && r <= p.hi
+	}
+	if !in || !unicode.In(r, unicode.L, unicode.S) || r == 'ŉ' || r == 'ΰ' || r == 'ς' {
+		return false
+	}
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		if unicode.ToLower(f) != r {
+			return false
+		}
+	}
+	return unicode.ToLower(r) == r && unicode.ToLower(unicode.ToUpper(r)) == r
+}
