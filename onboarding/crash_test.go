@@ -61,7 +61,7 @@ func (h *home) config(invite *wire.Invite, c *crashtest.Crash) onboarding.Config
 	if c != nil {
 		conf.Now, conf.Vault.Now = c.Now, c.Now
 		conf.Unlock.Passphrase = func() ([]byte, error) { c.Step(); return passphrase, nil }
-		conf.Sync = vault.SyncOptions{Dial: c.Dial, Progress: func(vault.Progress) { c.Step() }}
+		conf.Sync = vault.SyncOptions{Dial: c.Dial, Step: c.Step}
 	}
 	return conf
 }

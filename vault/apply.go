@@ -120,6 +120,8 @@ type applied struct {
 	changes   int // changes by others
 	own       int // own changes, verified in the log
 	conflicts int // records that have several versions now
+
+	bytes, ownBytes uint64 // of these
 }
 
 // apply checks a commit against the log and, if it holds, appends it and brings
@@ -143,6 +145,9 @@ func (s *state) apply(in *incoming, done *applied) error {
 	}
 	if err := s.log.Append(c, in.bundle.Blobs, eff, millis(s.v.conf.Now())); err != nil {
 		return err
+	}
+	if in.locals == nil {
+		done.bytes += uint64(in.bundle.EncodedSize())
 	}
 	if c.Header.Kind == commitlog.KindControl {
 		return s.control(in.bundle)
@@ -305,10 +310,12 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 		return err
 	}
 	if local != 0 {
-		if err := s.sentOff(e.entry, local, id); err != nil {
+		weight, err := s.sentOff(e.entry, local, id)
+		if err != nil {
 			return err
 		}
 		ix.done.own++
+		ix.done.ownBytes += weight
 	} else {
 		e.foreign = true
 		ix.done.changes++
@@ -430,19 +437,21 @@ func (s *state) supersededIn(key recordKey, e *entry, superseded map[commitlog.C
 	return nil
 }
 
-// sentOff takes an own change that is in the log now out of the outbox.
-func (s *state) sentOff(e *entry, local uint64, id commitlog.ChangeID) error {
+// sentOff takes an own change that is in the log now out of the outbox, and
+// returns its bytes.
+func (s *state) sentOff(e *entry, local uint64, id commitlog.ChangeID) (uint64, error) {
 	e.pending = slices.DeleteFunc(e.pending, func(l uint64) bool { return l == local })
 	for _, l := range e.pending {
 		if err := s.follow(l, local, id); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	p, err := s.pendingChange(local)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return s.dropPending(p)
+	weight := p.weight()
+	return weight, s.dropPending(p)
 }
 
 // control opens and applies the statements of a control commit. None is applied

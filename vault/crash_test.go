@@ -76,7 +76,7 @@ func (s *scene) crash(at crashtest.Point, n int, signed *crashtest.Signed) (over
 	s.t.Helper()
 	c := crashtest.New(s.t, at, n, s.taps, signed, s.a)
 	a := s.open(s.a, vault.Config{Now: c.Now, NoSync: true})
-	_, err := a.Sync(s.t.Context(), vault.SyncOptions{Dial: c.Dial, Progress: func(vault.Progress) { c.Step() }})
+	_, err := a.Sync(s.t.Context(), vault.SyncOptions{Dial: c.Dial, Step: c.Step})
 	if err != nil && !c.Over() {
 		s.t.Fatalf("%s, %d: %v", at, n, err)
 	}
@@ -263,7 +263,7 @@ func TestCrashInSync(t *testing.T) {
 	}{
 		{crashtest.Sending, 9}, {crashtest.Sent, 9}, {crashtest.Received, 9},
 		{crashtest.FrameUp, 12}, {crashtest.FrameIn, 12},
-		{crashtest.Between, 20}, {crashtest.Within, 4}, {crashtest.File, 4},
+		{crashtest.Between, 12}, {crashtest.Within, 4}, {crashtest.File, 4},
 	} {
 		t.Run(string(tt.at), func(t *testing.T) {
 			t.Parallel()

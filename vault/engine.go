@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -19,32 +20,62 @@ import (
 // fetch what did not come along; then build commits, send their objects and
 // them, and wait until they come back in the log. While the session is bound,
 // both directions go on.
+//
+// A step is: set now; call receive with a message, or nothing; call pump, and
+// send what it returns. When deadline comes and nothing else has, step again.
 type engine struct {
 	v     *Vault
 	mode  Mode
 	owner *ownerMode // nil: the session is the device's own
-	full  bool       // own commits come in full, not as stubs
+	own   bool       // own commits come in full, not as stubs
+	full  bool       // the log comes from its beginning, and is compared
+	quick bool       // what is signed goes up before the download has ended
 
-	bound     bool
-	size      uint64 // commits verified
+	now   time.Time // of this step
+	heard time.Time // when the secondary last moved something on; zero: nothing is waited for
+
+	phase     phase
+	size      uint64 // commits verified, in a full sync again
 	first     uint64 // size that the secondary named at BIND
 	need      uint64 // size at which the device is in step: first, or acknowledged later
 	announced uint64 // size that the secondary spoke of last
 	left      uint64 // bytes still to come
 	parts     wire.Assembler
 
-	sent     uint64 // highest own sequence number sent in this session
-	frames   int    // UPLOAD frames not answered
-	drained  bool   // nothing is left to build
-	refusals int    // refusals that led to building anew
-	wanting  int    // what is in missing, as far as known
+	mark    uint64 // token of the newest MARK
+	marking bool   // it is under way
+	marked  uint64 // token of the newest MARKED
+
+	acked    uint64    // highest commit ID at which an own commit was acknowledged
+	logged   time.Time // when the log last grew, or acked went beyond it
+	sent     uint64    // highest own sequence number sent in this session
+	frames   int       // UPLOAD frames not answered
+	drained  bool      // nothing is left to build
+	refusals int       // refusals that led to building anew
+	wanting  int       // what is in missing, as far as known
 	fetching map[uint32]fetchRequest
 	request  uint32
 	uploaded map[commitlog.Hash]bool // objects that the secondary has
 	object   *objectUpload           // under way
 
-	report Report
+	probed time.Time // when it was asked for a sign of life; zero: it was not
+
+	report                   Report
+	pulledBytes, pushedBytes uint64     // of commits and objects
+	missingBytes             uint64     // of what has to be fetched
+	planned                  bool       // missingBytes is up to date
+	pending                  pendingSum // what the outbox holds
 }
+
+// phase is how a session stands with its secondary.
+type phase uint8
+
+const (
+	phaseNew       phase = iota // BIND was not sent
+	phaseBinding                // BOUND has to come
+	phaseBound                  // the log is followed
+	phaseUnbinding              // UNBOUND has to come, then BIND is sent anew
+)
 
 // Mode says which directions a sync has. The zero value is both.
 type Mode uint8
@@ -71,6 +102,17 @@ type Report struct {
 }
 
 const (
+	// stallTime is how long a secondary may leave a session without anything
+	// that was asked for, whatever else it says.
+	stallTime = time.Minute
+	// probeTime is how long it may take to answer when it was asked whether it
+	// is still there.
+	probeTime = 5 * time.Second
+	// An acknowledged commit that does not come back keeps the device from
+	// signing more, and then is an alarm (SPEC.md, "Signing").
+	unseenTime  = 30 * time.Second
+	missingTime = 5 * time.Minute
+
 	uploadFrames  = 4       // UPLOAD frames under way
 	uploadBytes   = 1 << 20 // bytes that fill a frame
 	objectWindow  = 4       // OBJECT messages under way
@@ -88,12 +130,27 @@ var errUnknownStub = errors.New("a commit of this device is in the log, which th
 func (e *engine) bind() (out []wire.Message, err error) {
 	e.fetching = make(map[uint32]fetchRequest)
 	e.uploaded = make(map[commitlog.Hash]bool)
+	if e.owner == nil && e.mode != PullOnly {
+		if err := e.v.retryAside(); err != nil {
+			return nil, err
+		}
+	}
+	return e.follow()
+}
+
+// follow sends BIND with the device's position.
+func (e *engine) follow() (out []wire.Message, err error) {
 	b := &wire.Bind{Flags: wire.BindLive | wire.BindStubs}
-	if e.owner != nil || e.full {
+	if e.owner != nil || e.own || e.full {
 		b.Flags = wire.BindLive
 	}
+	e.phase, e.heard = phaseBinding, e.now
+	e.parts = wire.Assembler{}
+	e.marking = false // what was under way will not be answered
 	err = e.v.view(func(s *state) (err error) {
-		b.Size = s.log.Size()
+		if !e.full {
+			b.Size = s.log.Size()
+		}
 		e.size = b.Size
 		if !s.missing.Empty() {
 			e.wanting = 1
@@ -101,11 +158,50 @@ func (e *engine) bind() (out []wire.Message, err error) {
 		b.Root, err = s.log.RootAt(b.Size)
 		return err
 	})
-	if err == nil && e.owner == nil && e.mode != PullOnly {
-		err = e.v.retryAside()
-	}
 	return []wire.Message{b}, err
 }
+
+// again leaves off following the log, to bind anew: with another position, or
+// other wishes.
+func (e *engine) again() []wire.Message {
+	if e.phase != phaseBound {
+		return nil
+	}
+	e.phase, e.heard = phaseUnbinding, e.now
+	return []wire.Message{&wire.Unbind{}}
+}
+
+// probe finds out whether the secondary is still there.
+func (e *engine) probe() []wire.Message {
+	if e.phase != phaseBound {
+		return nil
+	}
+	e.probed = e.now
+	_, out := e.sendMark()
+	return out
+}
+
+// sendMark asks the secondary to say when everything has come that is in the log
+// now, and returns the token by which arrived knows the answer. One MARK is under
+// way at a time: until it is answered, sendMark sends nothing and returns 0.
+func (e *engine) sendMark() (token uint64, out []wire.Message) {
+	if e.phase != phaseBound || e.marking {
+		return 0, nil
+	}
+	if !e.expects() {
+		e.heard = e.now
+	}
+	e.mark++
+	e.marking = true
+	return e.mark, []wire.Message{&wire.Mark{Token: e.mark}}
+}
+
+// arrived reports whether everything is here that was in the log when MARK was
+// sent.
+func (e *engine) arrived(token uint64) bool { return token != 0 && e.marked >= token && e.wanting == 0 }
+
+// lost reports whether a MARK will not be answered any more.
+func (e *engine) lost(token uint64) bool { return e.marked < token && !e.marking }
 
 // retryAside gives what was refused in an earlier session another chance.
 func (v *Vault) retryAside() error {
@@ -119,46 +215,140 @@ func (v *Vault) retryAside() error {
 // receive takes a message of the secondary. Errors of package commitlog are
 // alarms: what the secondary sent cannot be true.
 func (e *engine) receive(m wire.Message) error {
+	var err error
 	switch m := m.(type) {
 	case *wire.Bound:
-		return e.onBound(m)
+		err = e.onBound(m)
+	case *wire.Unbound:
+		err = e.onUnbound()
 	case *wire.Download:
-		return e.onDownload(m)
+		err = e.onDownload(m)
 	case *wire.Uploaded:
-		return e.onUploaded(m)
+		err = e.onUploaded(m)
 	case *wire.Have:
-		return e.onHave(m)
+		err = e.onHave(m)
 	case *wire.Blobs:
-		return e.onBlobs(m)
+		err = e.onBlobs(m)
+	case *wire.Marked:
+		err = e.onMarked(m)
 	case *wire.Error:
 		return m
+	default:
+		return fmt.Errorf("%w: unexpected %v", wire.ErrProtocol, m.Type())
 	}
-	return fmt.Errorf("%w: unexpected %v", wire.ErrProtocol, m.Type())
+	e.heard, e.probed = e.now, time.Time{}
+	return err
+}
+
+// expects reports whether the secondary owes the device something.
+func (e *engine) expects() bool {
+	return e.phase != phaseBound || e.size < e.need || e.parts.Partial() || e.frames > 0 || e.object != nil ||
+		len(e.fetching) > 0 || e.marking
+}
+
+// deadline returns when the engine wants to be stepped though nothing has come;
+// zero: not at all.
+func (e *engine) deadline() time.Time {
+	switch {
+	case !e.expects():
+		return time.Time{}
+	case !e.probed.IsZero():
+		return e.probed.Add(probeTime)
+	case e.unseen():
+		return e.logged.Add(missingTime)
+	}
+	return e.heard.Add(stallTime)
+}
+
+// unseen reports whether an own commit was acknowledged and has not come back.
+func (e *engine) unseen() bool { return e.phase == phaseBound && e.size < e.acked }
+
+// stalled returns an error if the secondary has been owing for too long. What
+// it sends beside the matter, pings for example, does not count.
+func (e *engine) stalled() error {
+	switch {
+	case !e.expects():
+		e.heard = time.Time{}
+	case e.heard.IsZero():
+		e.heard = e.now
+	case e.unseen():
+		if e.now.Sub(e.logged) >= missingTime {
+			return &commitlog.CommitError{ID: commitlog.CommitID(e.acked), Err: commitlog.ErrOwnCommitMissing,
+				Reason: fmt.Sprintf("a commit of this device was acknowledged, and has not come for %v", missingTime)}
+		}
+	case !e.probed.IsZero() && e.now.Sub(e.probed) >= probeTime:
+		return fmt.Errorf("%w: the secondary is not there any more", wire.ErrTimeout)
+	case e.now.Sub(e.heard) >= stallTime:
+		return fmt.Errorf("%w: the secondary has left a request without an answer for %v", wire.ErrTimeout, stallTime)
+	}
+	return nil
+}
+
+// maySign reports whether more may be signed: not while the secondary holds back
+// what it has acknowledged.
+func (e *engine) maySign() bool { return !e.unseen() || e.now.Sub(e.logged) < unseenTime }
+
+func (e *engine) onUnbound() error {
+	if e.phase != phaseUnbinding {
+		return fmt.Errorf("%w: UNBOUND without UNBIND", wire.ErrProtocol)
+	}
+	e.phase = phaseNew
+	return nil
+}
+
+func (e *engine) onMarked(m *wire.Marked) error {
+	if !e.marking || m.Token != e.mark {
+		return fmt.Errorf("%w: MARKED without MARK", wire.ErrProtocol)
+	}
+	if e.phase == phaseBound && m.Size > e.size {
+		return fmt.Errorf("%w: MARKED before the commits that it speaks of", wire.ErrProtocol)
+	}
+	e.marking, e.marked = false, m.Token
+	return nil
 }
 
 func (e *engine) onBound(b *wire.Bound) error {
-	if e.bound {
-		return fmt.Errorf("%w: BOUND twice", wire.ErrProtocol)
+	if e.phase != phaseBinding {
+		return fmt.Errorf("%w: BOUND without BIND", wire.ErrProtocol)
 	}
-	e.bound = true
+	e.phase, e.logged = phaseBound, e.now
 	e.first, e.need, e.announced = b.Size, b.Size, b.Size
 	return e.v.view(func(s *state) error {
+		refuse := func(err error, reason string, args ...any) error {
+			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)}
+		}
 		ours := s.log.Size()
-		root, err := s.log.RootAt(min(ours, b.Size))
+		root, err := s.log.RootAt(min(e.size, b.Size))
 		if err != nil {
 			return err
 		}
 		if root != b.Root {
-			return &commitlog.CommitError{ID: commitlog.CommitID(min(ours, b.Size)), Err: commitlog.ErrFork, Reason: "the secondary holds another history"}
+			return refuse(commitlog.ErrFork, "the secondary holds another history")
 		}
 		if b.Size < ours {
-			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: commitlog.ErrRollback, Reason: fmt.Sprintf("the secondary has %d commits, this device has verified %d", b.Size, ours)}
+			return refuse(commitlog.ErrRollback, "the secondary has %d commits, this device has verified %d", b.Size, ours)
+		}
+		if e.acked, err = s.lastAcked(); err != nil {
+			return err
+		}
+		if b.Size < e.acked {
+			return refuse(commitlog.ErrOwnCommitMissing, "the secondary has %d commits, and has acknowledged one of this device as commit %d", b.Size, e.acked)
 		}
 		if e.owner == nil && len(b.Last) > 0 {
 			return s.checkLast(b.Last)
 		}
 		return nil
 	})
+}
+
+// lastAcked returns the highest commit ID at which a commit of this device was
+// acknowledged that is not verified there yet; 0: none.
+func (s *state) lastAcked() (id uint64, err error) {
+	err = s.acked.Scan(nil, func(k, _ []byte) (bool, error) {
+		id = be.Uint64(k)
+		return true, nil
+	})
+	return id, err
 }
 
 // checkLast looks whether this device knows the commit that the secondary says
@@ -183,7 +373,11 @@ func (s *state) checkLast(header []byte) error {
 }
 
 func (e *engine) onDownload(d *wire.Download) error {
-	if !e.bound {
+	switch e.phase {
+	case phaseBound:
+	case phaseUnbinding:
+		return nil // sent before the secondary read UNBIND; it comes again
+	default:
 		return fmt.Errorf("%w: DOWNLOAD before BOUND", wire.ErrProtocol)
 	}
 	e.announced, e.left = max(e.announced, d.Size), d.Left
@@ -199,7 +393,7 @@ func (e *engine) onDownload(d *wire.Download) error {
 			return err
 		}
 		if item.Kind == wire.ItemStub {
-			if e.owner != nil || e.full {
+			if e.owner != nil || e.own || e.full {
 				return fmt.Errorf("%w: a stub that was not asked for", wire.ErrProtocol)
 			}
 			id, seq := item.Stub()
@@ -231,11 +425,11 @@ func (e *engine) onDownload(d *wire.Download) error {
 					return err
 				}
 			}
-			if err := s.apply(x, &done); err != nil {
+			if err := s.take(x, commitlog.CommitID(e.size)+commitlog.CommitID(i)+1, &done); err != nil {
 				return err
 			}
 		}
-		size = s.log.Size()
+		size = e.size + uint64(len(in))
 		wanting = 0
 		if !s.missing.Empty() {
 			wanting = 1
@@ -245,10 +439,16 @@ func (e *engine) onDownload(d *wire.Download) error {
 	if err != nil {
 		return err
 	}
+	if len(in) > 0 {
+		e.logged = e.now
+	}
 	e.size, e.wanting = size, wanting
 	e.report.Pulled += done.changes
 	e.report.Pushed += done.own
 	e.report.Conflicts += done.conflicts
+	e.pulledBytes += done.bytes
+	e.pushedBytes += done.ownBytes
+	e.planned = false
 	e.drained = false
 	return nil
 }
@@ -256,10 +456,17 @@ func (e *engine) onDownload(d *wire.Download) error {
 // pump returns what is to be sent now. It is called after every event, until it
 // returns nothing.
 func (e *engine) pump() (out []wire.Message, err error) {
-	if !e.bound || e.size < e.first || e.parts.Partial() {
+	if err := e.stalled(); err != nil {
+		return nil, err
+	}
+	if e.phase == phaseNew {
+		return e.follow()
+	}
+	behind := e.size < e.first || e.parts.Partial()
+	if e.phase != phaseBound || behind && !e.quick {
 		return nil, nil
 	}
-	if e.wanting > 0 {
+	if e.wanting > 0 && !behind {
 		if out, err = e.fetch(); err != nil || len(out) > 0 || e.wanting > 0 {
 			return out, err
 		}
@@ -283,40 +490,26 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	return out, nil
 }
 
+// pulled reports whether the log is here as far as the secondary named it, with
+// all that belongs to it.
+func (e *engine) pulled() bool {
+	return e.phase == phaseBound && e.size >= e.need && e.wanting == 0
+}
+
 // inStep reports whether everything that the session is for is done: the log is
 // here as far as the secondary named it, nothing is wanting, and, unless only
 // pulling was asked for, every local change that could go up has come back.
-func (e *engine) inStep() (bool, error) {
-	if !e.bound || e.size < e.need || e.wanting > 0 || e.frames > 0 || e.object != nil {
-		return false, nil
-	}
-	var done bool
-	err := e.v.view(func(s *state) error {
+func (e *engine) inStep() (done bool, err error) {
+	err = e.v.view(func(s *state) (err error) {
+		if e.pending, err = s.pendingSum(); err != nil || !e.pulled() || e.frames > 0 || e.object != nil {
+			return err
+		}
 		if e.owner != nil {
-			ok, err := s.enrolled()
-			done = ok
+			done, err = s.enrolled()
 			return err
 		}
 		done = e.mode == PullOnly || s.unsent.Empty() && s.sent.Empty()
 		return nil
 	})
 	return done, err
-}
-
-// finish completes the report.
-func (e *engine) finish() (*Report, error) {
-	r := e.report
-	count := func(n *int) func(k, v []byte) (bool, error) {
-		return func(_, _ []byte) (bool, error) { *n++; return true, nil }
-	}
-	err := e.v.view(func(s *state) error {
-		r.Commits = s.log.Size()
-		return errors.Join(
-			s.outbox.Scan(nil, count(&r.Pending)),
-			s.aside.Scan(nil, count(&r.Aside)),
-			s.quarantine.Scan(nil, count(&r.Quarantine)),
-			s.missing.Scan(nil, count(&r.Missing)),
-		)
-	})
-	return &r, err
 }

@@ -33,6 +33,10 @@ var (
 	ErrNotEnrolled = errors.New("this device is not admitted to its vault yet")
 	// ErrRevoked: this device was shut out of the vault.
 	ErrRevoked = errors.New("this device was revoked")
+	// ErrRunning: the vault has a Run already.
+	ErrRunning = errors.New("the vault is kept in step already")
+	// ErrStopped: the Run that was to do it has ended.
+	ErrStopped = errors.New("the sync was stopped")
 	// ErrClosed: the vault was closed.
 	ErrClosed = errors.New("the vault is closed")
 )

@@ -22,6 +22,11 @@ func (e *engine) fetch() (out []wire.Message, err error) {
 	if len(e.fetching) > 0 {
 		return nil, nil
 	}
+	if !e.planned {
+		if err := e.plan(); err != nil {
+			return nil, err
+		}
+	}
 	err = e.v.view(func(s *state) error {
 		objects := 0
 		return s.missing.Scan(nil, func(k, what []byte) (bool, error) {
@@ -51,6 +56,33 @@ func (e *engine) fetch() (out []wire.Message, err error) {
 		err = e.settleMissing()
 	}
 	return out, err
+}
+
+// plan counts what has to be fetched.
+func (e *engine) plan() error {
+	var sum uint64
+	err := e.v.view(func(s *state) error {
+		sum = 0
+		return s.missing.Scan(nil, func(k, what []byte) (bool, error) {
+			ch, _, err := s.log.Entry(parseChangeKey(k))
+			if err != nil {
+				return false, err
+			}
+			if what[0]&wantBlob != 0 {
+				sum += uint64(ch.BlobSize)
+			}
+			if what[0]&wantObject != 0 {
+				have, _, err := s.v.objects.Have(ch.ObjectHash)
+				if err != nil {
+					return false, err
+				}
+				sum += ch.ObjectSize - min(uint64(have), ch.ObjectSize)
+			}
+			return true, nil
+		})
+	})
+	e.missingBytes, e.planned = sum, err == nil
+	return err
 }
 
 func (e *engine) ask(r fetchRequest, length uint32) wire.Message {
@@ -101,6 +133,8 @@ func (e *engine) onBlobs(b *wire.Blobs) error {
 		return fmt.Errorf("%w: BLOBS that were not asked for", wire.ErrProtocol)
 	}
 	delete(e.fetching, b.Request)
+	e.missingBytes -= min(e.missingBytes, uint64(len(b.Data)))
+	e.pulledBytes += uint64(len(b.Data))
 	if b.Absent {
 		return &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrOmission, Reason: fmt.Sprintf("the content of change %v is live and was not sent", r.id)}
 	}
@@ -128,40 +162,47 @@ func (e *engine) lateBlob(id commitlog.ChangeID, blob []byte) error {
 	var done applied
 	err := e.v.update(func(s *state) error {
 		done = applied{}
-		raw, err := s.log.Header(id.Commit)
-		if err != nil {
+		if err := s.late(id, blob, &done); err != nil {
 			return err
-		}
-		h, err := commitlog.ParseHeader(raw)
-		if err != nil {
-			return fmt.Errorf("%w: commit %d: %v", ErrDamaged, id.Commit, err)
-		}
-		ch, _, err := s.log.Entry(id)
-		if err != nil {
-			return err
-		}
-		if err := s.log.SetBlob(id, blob); errors.Is(err, commitlog.ErrBlob) {
-			return &commitlog.CommitError{ID: id.Commit, Err: err}
-		} else if err != nil {
-			return err
-		}
-		if s.log.Live(h.Tag, id) {
-			var o opened
-			if sealer, err := e.v.keys.sealer(h.Tag, h.Epoch); err != nil {
-				o.reason = err.Error()
-			} else {
-				e.v.openOne(&o, sealer, h.Tag, &ch, blob, new(seal.Payload), nil)
-			}
-			ix := &indexer{s: s, done: &done}
-			if err := ix.add(id, &ch, &o, true, 0, false); err != nil {
-				return err
-			}
-			if err := ix.flush(); err != nil {
-				return err
-			}
 		}
 		return e.found(s, id)
 	})
 	e.report.Pulled += done.changes
 	return err
+}
+
+// late stores the blob of a change whose commit is in the log, and indexes it if
+// the change is live.
+func (s *state) late(id commitlog.ChangeID, blob []byte, done *applied) error {
+	raw, err := s.log.Header(id.Commit)
+	if err != nil {
+		return err
+	}
+	h, err := commitlog.ParseHeader(raw)
+	if err != nil {
+		return fmt.Errorf("%w: commit %d: %v", ErrDamaged, id.Commit, err)
+	}
+	ch, _, err := s.log.Entry(id)
+	if err != nil {
+		return err
+	}
+	if err := s.log.SetBlob(id, blob); errors.Is(err, commitlog.ErrBlob) {
+		return &commitlog.CommitError{ID: id.Commit, Err: err}
+	} else if err != nil {
+		return err
+	}
+	if !s.log.Live(h.Tag, id) {
+		return nil
+	}
+	var o opened
+	if sealer, err := s.v.keys.sealer(h.Tag, h.Epoch); err != nil {
+		o.reason = err.Error()
+	} else {
+		s.v.openOne(&o, sealer, h.Tag, &ch, blob, new(seal.Payload), nil)
+	}
+	ix := &indexer{s: s, done: done}
+	if err := ix.add(id, &ch, &o, true, 0, false); err != nil {
+		return err
+	}
+	return ix.flush()
 }

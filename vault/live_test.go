@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kistvault/kist/internal/crash/crashtest"
+	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -82,12 +84,17 @@ func TestWatchAcrossReconnects(t *testing.T) {
 // B21: a second session of a device ends the first, and the first says so.
 func TestSecondSession(t *testing.T) {
 	p := newPerson(t)
-	a := p.device(vault.Config{})
+	dir := t.TempDir() + "/vault"
+	a, _ := p.deviceIn(dir, vault.Config{})
+	clone := t.TempDir() + "/clone"
+	crashtest.Copy(t, clone, dir)
 	ended := make(chan error, 1)
 	live := make(chan struct{}, 1)
+	states := make(chan vault.Progress, 100)
 	ctx := t.Context()
 	go func() {
 		ended <- a.Run(ctx, vault.SyncOptions{Progress: func(p vault.Progress) {
+			states <- p
 			if p.State == vault.StateLive {
 				select {
 				case live <- struct{}{}:
@@ -97,8 +104,85 @@ func TestSecondSession(t *testing.T) {
 		}})
 	}()
 	<-live
-	sync(t, a) // another session of the same device
-	if err := <-ended; err == nil || errors.Is(err, vault.ErrClosed) {
-		t.Errorf("the first session ended with %v", err)
+	sync(t, openVault(t, clone, vault.Config{}))
+	if err := <-ended; !errors.Is(err, wire.ErrReplaced) {
+		t.Errorf("the first session ended with %v, want ErrReplaced", err)
+	}
+	var last vault.Progress
+	for last = <-states; !last.End; last = <-states {
+	}
+	if last.State != vault.StateRefused || !errors.Is(last.Err, wire.ErrReplaced) || len(states) > 0 {
+		t.Errorf("the last progress is %+v, with %d after it", last, len(states))
+	}
+}
+
+// B21: what asks for a sync while the vault is kept in step shares its session.
+func TestSyncBesideRun(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	runLive(t, b, vault.SyncOptions{}, nil)
+	if err := b.Run(t.Context(), vault.SyncOptions{}); !errors.Is(err, vault.ErrRunning) {
+		t.Errorf("a second Run: %v, want ErrRunning", err)
+	}
+	for i := range 5 {
+		put(t, a, fmt.Sprint("a", i), "v")
+		put(t, b, fmt.Sprint("b", i), "v")
+		sync(t, a)
+		var r *vault.Report
+		r, err := b.Sync(t.Context(), vault.SyncOptions{Full: i == 2})
+		fatal(t, err)
+		if r.Pending != 0 || get(t, b, fmt.Sprint("a", i)) != "v" {
+			t.Errorf("sync %d beside Run left %+v", i, r)
+		}
+		put(t, b, "x", fmt.Sprint(i))
+		fatal(t, b.WaitForUpload(t.Context()))
+		fatal(t, b.WaitForUpload(t.Context())) // nothing to wait for
+		sync(t, a)
+		if got := get(t, a, "x"); got != fmt.Sprint(i) {
+			t.Errorf("after WaitForUpload the other has %q", got)
+		}
+		put(t, a, "y", fmt.Sprint(i))
+		sync(t, a)
+		fatal(t, b.WaitForDownload(t.Context()))
+		if got := get(t, b, "y"); got != fmt.Sprint(i) {
+			t.Errorf("after WaitForDownload: %q", got)
+		}
+	}
+	p.server.Stop()
+	if _, err := b.Sync(t.Context(), vault.SyncOptions{}); !errors.Is(err, wire.ErrUnreachable) && !errors.Is(err, wire.ErrShutdown) {
+		t.Errorf("without a secondary: %v", err)
+	}
+	p.server.Start()
+	sync(t, b)
+	sameDigest(t, a, b)
+}
+
+// B18: a sync from the beginning with unsent changes loses and doubles nothing.
+func TestFullSync(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	for i := range 20 {
+		put(t, a, fmt.Sprint(i), "v")
+		put(t, b, fmt.Sprint(i), "w")
+		sync(t, a, b)
+	}
+	sync(t, a)
+	put(t, a, "3", "unsent")
+	fatal(t, a.Namespace("notes").Delete(t.Context(), "4"))
+	r, err := a.Sync(t.Context(), vault.SyncOptions{Full: true})
+	fatal(t, err)
+	if r.Pulled != 0 || r.Pushed != 2 || r.Pending != 0 {
+		t.Errorf("full sync: %+v", r)
+	}
+	sync(t, b)
+	sameDigest(t, a, b)
+	if get(t, b, "3") != "unsent" || get(t, b, "4") != "-" || get(t, a, "5") != get(t, b, "5") {
+		t.Errorf("3: %q, 4: %q, 5: %q, %q", get(t, b, "3"), get(t, b, "4"), get(t, a, "5"), get(t, b, "5"))
+	}
+	before := r.Commits
+	r, err = b.Sync(t.Context(), vault.SyncOptions{Full: true, Mode: vault.PullOnly})
+	fatal(t, err)
+	if r.Commits != before || r.Pulled != 0 {
+		t.Errorf("a full sync with nothing new: %+v", r)
 	}
 }

@@ -136,6 +136,47 @@ func (s *state) setPending(p *pendingChange) error {
 // size returns what the change takes in a commit, in bytes, at most.
 func (p *pendingChange) size() int { return len(p.blob) + 79 + 11*len(p.refs) }
 
+// weight returns the bytes of the change's content, with its object.
+func (p *pendingChange) weight() uint64 { return uint64(len(p.blob)) + p.objSize }
+
+// A pendingSum counts the outbox. It is kept beside it, so that nobody has to
+// walk through it:
+//
+//	changes u64 ‖ bytes u64
+type pendingSum struct {
+	changes int
+	bytes   uint64
+}
+
+func (s *state) pendingSum() (sum pendingSum, err error) {
+	if b := s.meta.Get(metaPending); len(b) == 16 {
+		return pendingSum{int(be.Uint64(b)), be.Uint64(b[8:])}, nil
+	}
+	// A store from before it was kept.
+	err = s.outbox.Scan(nil, func(k, b []byte) (bool, error) {
+		sum.changes++
+		if p, err := parsePending(be.Uint64(k), b); err == nil {
+			sum.bytes += p.weight()
+		}
+		return true, nil
+	})
+	return sum, err
+}
+
+// countPending notes that the outbox is about to grow or shrink.
+func (s *state) countPending(changes int, bytes int64) error {
+	sum, err := s.pendingSum()
+	if err != nil {
+		return err
+	}
+	sum.changes = max(sum.changes+changes, 0)
+	sum.bytes = uint64(max(int64(sum.bytes)+bytes, 0)) // an entry that the disk spoilt has lost its weight
+	if sum.changes == 0 {
+		sum.bytes = 0
+	}
+	return s.meta.Put(metaPending, be.AppendUint64(be.AppendUint64(nil, uint64(sum.changes)), sum.bytes))
+}
+
 // isAside reports whether the secondary refused the commit that held the change.
 func (s *state) isAside(p *pendingChange) bool { return s.aside.Get(localKey(p.local)) != nil }
 
@@ -159,6 +200,11 @@ func (s *state) openPending(p *pendingChange) (head, error) {
 
 // dropPending takes a change out of the outbox.
 func (s *state) dropPending(p *pendingChange) error {
+	if s.outbox.Get(localKey(p.local)) != nil {
+		if err := s.countPending(-1, -int64(p.weight())); err != nil {
+			return err
+		}
+	}
 	for _, err := range []error{
 		s.outbox.Delete(localKey(p.local)),
 		s.unsent.Delete(unsentKey(p.key.tag(), p.local)),

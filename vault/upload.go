@@ -45,6 +45,10 @@ func (e *engine) result(s *state, r *wire.Result) error {
 	b := s.sent.Get(localKey(r.Seq))
 	if r.ID != 0 {
 		e.need = max(e.need, uint64(r.ID))
+		if !e.unseen() {
+			e.logged = e.now
+		}
+		e.acked = max(e.acked, uint64(r.ID))
 		if b == nil {
 			// It came back in the log before the answer did, or it was given up.
 			id, err := s.log.OwnCommit(s.v.keys.device, r.Seq)
@@ -117,6 +121,9 @@ func (e *engine) upload() ([]wire.Message, error) {
 		out, err := e.nextUpload()
 		if err != nil || out != nil || e.object != nil || e.drained {
 			return out, err
+		}
+		if !e.maySign() {
+			return nil, nil
 		}
 		var more bool
 		err = e.v.update(func(s *state) error {

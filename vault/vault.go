@@ -61,6 +61,11 @@ type Vault struct {
 	changedMu sync.Mutex
 	changed   chan struct{} // closed and replaced when the feed has grown
 	unsent    chan struct{} // closed and replaced when the outbox has grown
+	run       runState
+
+	asked chan *waiter  // to the Run that is going on
+	nudge chan struct{} // holds one, for the Run that is going on
+	slot  chan struct{} // holds one while there is a session
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
@@ -210,6 +215,7 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 	v := &Vault{
 		dir: dir, conf: conf, device: d, keys: ring,
 		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
+		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
 	}
 	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: conf.NoSync, MustExist: true})
 	switch {
@@ -304,6 +310,7 @@ var (
 	metaSequence = []byte("sequence") // u64: the highest sequence number this device has signed with
 	metaControl  = []byte("control")  // number u64 ‖ hash 32: head of the control log
 	metaEnrol    = []byte("enrol")    // the control commit that admits this device, until it is in the log
+	metaPending  = []byte("pending")  // pendingSum
 	metaAlarm    = []byte("alarm")    // what the secondary was caught at
 )
 

@@ -257,6 +257,9 @@ func (s *state) enqueue(t *txn, e *entry, p *pendingChange, payload *seal.Payloa
 	t.bytes += p.size()
 	e.pending = append(e.pending, p.local)
 	s.queued = true
+	if err := s.countPending(1, int64(p.weight())); err != nil {
+		return err
+	}
 	if err := s.setPending(p); err != nil {
 		return err
 	}

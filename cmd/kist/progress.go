@@ -65,7 +65,7 @@ func (m *meter) progress(p vault.Progress) {
 }
 
 func (m *meter) text(p vault.Progress) string {
-	if p.State == vault.StateDownloading && p.Announced <= p.Commits && p.Pushed > 0 {
+	if p.State == vault.StateDownloading && p.Announced <= p.Commits && p.Up.Changes > 0 {
 		p.State = vault.StateUploading // what comes is the answer to what was sent
 	}
 	switch p.State {
@@ -76,12 +76,12 @@ func (m *meter) text(p vault.Progress) string {
 			return "receiving"
 		}
 		left := ""
-		if p.BytesLeft > 0 {
-			left = ", " + bytesText(int64(p.BytesLeft)) + " to come"
+		if p.Down.BytesLeft > 0 {
+			left = ", " + bytesText(int64(p.Down.BytesLeft)) + " to come"
 		}
 		return fmt.Sprintf("receiving %s commit %d of %d%s", term.Bar(p.Commits, p.Announced), p.Commits, p.Announced, left)
 	case vault.StateUploading:
-		return "sending: " + plural(p.Pushed, "change", "changes") + " so far"
+		return "sending: " + plural(p.Up.Changes, "change", "changes") + " so far"
 	case vault.StateLive:
 		return fmt.Sprintf("in step with %s at commit %d", m.host, p.Commits)
 	case vault.StateOffline:
@@ -121,7 +121,7 @@ type jsonProgress struct {
 func progressJSON(p vault.Progress) jsonProgress {
 	j := jsonProgress{
 		Version: jsonVersion, Type: "progress", State: string(p.State), Commits: p.Commits, Announced: p.Announced,
-		BytesLeft: p.BytesLeft, Pulled: p.Pulled, Pushed: p.Pushed,
+		BytesLeft: p.Down.BytesLeft, Pulled: p.Down.Changes, Pushed: p.Up.Changes,
 	}
 	if p.Err != nil {
 		j.Error = p.Err.Error()

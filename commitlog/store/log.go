@@ -371,10 +371,11 @@ func splitChange(id commitlog.ChangeID, v []byte) (commitlog.Change, []byte, err
 	return ch, blob, nil
 }
 
-// SetBlob stores the blob of a change that came without it.
+// SetBlob stores the blob of a change that came without it, or whose blob is not
+// the one that the change names any more.
 func (l *Log) SetBlob(id commitlog.ChangeID, blob []byte) error {
 	ch, have, err := l.Entry(id)
-	if err != nil || have != nil {
+	if err != nil || have != nil && commitlog.CheckBlob(&ch, have) == nil {
 		return err
 	}
 	if err := commitlog.CheckBlob(&ch, blob); err != nil {

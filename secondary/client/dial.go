@@ -28,6 +28,9 @@ type Server struct {
 	// Idle is how long the peer may be silent before it is taken for dead.
 	// Zero is one minute.
 	Idle time.Duration
+
+	// Connected, if not nil, is called when the line is up and sign-in begins.
+	Connected func()
 }
 
 // signInTime bounds dialling and sign-in together.
@@ -48,6 +51,9 @@ func Dial(ctx context.Context, s Server, id Identity) (*Conn, error) {
 	l, err := dial(ctx, s)
 	if err != nil {
 		return nil, err
+	}
+	if s.Connected != nil {
+		s.Connected()
 	}
 	if err := l.run(ctx, func() error { return l.signIn(s, &id) }); err != nil {
 		l.frames.Close()

@@ -1,0 +1,311 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/client"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A runner holds sessions, one after the other: one for Sync, as many as it
+// takes for Run. All but its channels belongs to the goroutine that called.
+type runner struct {
+	v    *Vault
+	o    *SyncOptions
+	tell *notifier
+	live bool // being in step is not the end
+
+	asked <-chan *waiter  // nil: nobody can ask
+	nudge <-chan struct{} // nil: nobody can nudge
+
+	waiters []*waiter
+	total   Report    // of the sessions that have ended
+	inStep  time.Time // when a session was in step last
+	last    Progress
+}
+
+const (
+	minWait = time.Second
+	maxWait = 5 * time.Minute
+	// quickTime is for how long after being in step a new session may begin
+	// to upload before it has downloaded.
+	quickTime = time.Minute
+)
+
+var errPaused = errors.New("the sync was paused")
+
+// Run keeps the vault in step until the context ends, the vault is closed, or
+// something happens that trying again cannot help: an alarm, a revocation, a
+// secondary that is another. While it is connected, local changes go out and
+// others' come in at once; when it is not, it tries again after 1 s, then
+// longer, up to 5 minutes, or when the secondary said, or at [Vault.SyncNow]. A
+// vault has one Run at a time: a second returns [ErrRunning].
+func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
+	if err := v.ready(); err != nil {
+		return err
+	}
+	if !v.setRunning(true) {
+		return ErrRunning
+	}
+	r := &runner{v: v, o: &o, tell: notify(o.Progress), live: true, asked: v.asked, nudge: v.nudge}
+	defer func() {
+		v.setRunning(false)
+		r.fail(err, true)
+		r.end(err)
+	}()
+	select {
+	case <-v.nudge: // of a time before
+	default:
+	}
+	wait := minWait
+	own, full := false, o.Full
+	for {
+		if err := r.rest(ctx); err != nil {
+			return err
+		}
+		e := &engine{v: v, mode: o.Mode, own: own, full: full, quick: !r.inStep.IsZero() && time.Since(r.inStep) < quickTime}
+		err := r.attempt(ctx, e, v.connect)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if e.phase == phaseBound {
+			wait, full = minWait, false
+		}
+		if err == errPaused {
+			r.fail(err, false)
+			continue
+		}
+		own = errors.Is(err, errUnknownStub)
+		if own {
+			continue
+		}
+		r.fail(err, false)
+		pause, again := retry(err)
+		if !again {
+			return err
+		}
+		if pause == 0 {
+			pause = wait/2 + rand.N(wait/2+1)
+			wait = min(2*wait, maxWait)
+		}
+		v.conf.Logger.Info("sync interrupted", "err", err, "retry", pause)
+		p := r.last
+		p.State, p.Err, p.Retry = StateOffline, err, pause
+		r.tell.tell(p)
+		if err := r.sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// attempt dials and holds one session. What it moved is in r.total afterwards.
+func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
+	select { // one session at a time
+	case r.v.slot <- struct{}{}:
+		defer func() { <-r.v.slot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.v.closed:
+		return ErrClosed
+	}
+	r.tell.tell(e.progress(StateConnecting, nil))
+	conn, err := dial(ctx, r.o, func() { r.tell.tell(e.progress(StateSigningIn, nil)) })
+	if err == nil {
+		err = r.session(ctx, conn, e)
+		if cerr := conn.Close(); err == nil {
+			err = cerr
+		}
+		if c, ok := conn.(counting); ok {
+			e.report.BytesIn, e.report.BytesOut = int64(c.Received()), int64(c.Sent())
+		}
+	}
+	r.total = r.total.plus(&e.report)
+	r.last = e.progress("", nil)
+	return r.v.alarm(err)
+}
+
+// counting is a connection that counts its bytes.
+type counting interface {
+	Sent() uint64
+	Received() uint64
+}
+
+// dialer opens a session; signingIn is called when there is a connection.
+type dialer func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error)
+
+// end tells the listener of the end, and why.
+func (r *runner) end(err error) {
+	p := r.last
+	p.State, p.Err, p.Retry = StateOffline, err, 0
+	if _, again := retry(err); err != nil && !again && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed) {
+		p.State = StateRefused
+	}
+	if IsAlarm(err) {
+		p.State = StateAlarm
+	}
+	r.tell.end(p)
+}
+
+// sleep waits before the next attempt: for a time, or until somebody asks for
+// something.
+func (r *runner) sleep(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-r.nudge:
+		case w := <-r.asked:
+			r.add(w, nil)
+			if !w.once {
+				continue // it can wait
+			}
+		case <-r.halt():
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.v.closed:
+			return ErrClosed
+		}
+		return nil
+	}
+}
+
+// rest waits for as long as the vault is paused.
+func (r *runner) rest(ctx context.Context) error {
+	for {
+		_, paused, changed := r.v.running()
+		if !paused {
+			return nil
+		}
+		p := r.last
+		p.State = StatePaused
+		r.tell.tell(p)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.v.closed:
+			return ErrClosed
+		}
+	}
+}
+
+// halt returns a channel that is closed when the runner is to pause; nil for one
+// that does not care.
+func (r *runner) halt() <-chan struct{} {
+	if !r.live {
+		return nil
+	}
+	_, paused, changed := r.v.running()
+	if paused {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
+	}
+	return changed
+}
+
+// SyncNow makes a [Vault.Run] that waits before its next attempt try at once, as
+// an app does when the network is back. One that has a connection looks whether
+// it still holds.
+func (v *Vault) SyncNow() {
+	select {
+	case v.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// Pause ends the session of a [Vault.Run] and lets it rest until Resume; one
+// that begins later rests from the start. Local changes go on, and so does
+// [Vault.Sync] when it is called.
+func (v *Vault) Pause() { v.setPaused(true) }
+
+// Resume ends a pause.
+func (v *Vault) Resume() { v.setPaused(false) }
+
+// runState is whether a Run is going on and whether it rests.
+type runState struct {
+	running, paused bool
+	changed         chan struct{} // closed and replaced when these change
+}
+
+// running returns whether a Run is going on, whether it is to rest, and a channel
+// that is closed when that changes.
+func (v *Vault) running() (running, paused bool, changed <-chan struct{}) {
+	v.changedMu.Lock()
+	defer v.changedMu.Unlock()
+	return v.run.running, v.run.paused, v.run.changed
+}
+
+func (v *Vault) setRunning(on bool) (changed bool) {
+	return v.setRun(func(s *runState) { s.running = on })
+}
+
+func (v *Vault) setPaused(on bool) { v.setRun(func(s *runState) { s.paused = on }) }
+
+func (v *Vault) setRun(set func(*runState)) (changed bool) {
+	v.changedMu.Lock()
+	defer v.changedMu.Unlock()
+	was := v.run
+	if set(&v.run); v.run == was {
+		return false
+	}
+	close(v.run.changed)
+	v.run.changed = make(chan struct{})
+	return true
+}
+
+// retry reports whether trying again may help, and how long to wait first, 0 if
+// the secondary does not say.
+func retry(err error) (time.Duration, bool) {
+	var e *wire.Error
+	switch {
+	case IsAlarm(err), errors.Is(err, commitlog.ErrVersion), errors.Is(err, ErrRevoked), errors.Is(err, ErrDamaged), errors.Is(err, ErrClosed):
+		return 0, false
+	case errors.Is(err, wire.ErrServerIdentity), errors.Is(err, wire.ErrDenied), errors.Is(err, wire.ErrVersion), errors.Is(err, wire.ErrReplaced):
+		return 0, false
+	case errors.As(err, &e):
+		ok := e.Action == wire.ActionRetry || e.Action == wire.ActionRetryAfter
+		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
+	case errors.Is(err, errUnknownStub), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return 0, true
+	}
+	return 0, false
+}
+
+// IsAlarm reports whether the error says that a secondary was caught at
+// something no honest one does.
+func IsAlarm(err error) bool {
+	var c *commitlog.CommitError
+	return errors.As(err, &c) && !errors.Is(err, commitlog.ErrVersion)
+}
+
+// alarm keeps an alarm for Status, and takes it back after a session that went
+// well.
+func (v *Vault) alarm(err error) error {
+	text := ""
+	if IsAlarm(err) {
+		text = err.Error()
+	} else if err != nil {
+		return err
+	}
+	var have string
+	verr := v.view(func(s *state) error { have = string(s.meta.Get(metaAlarm)); return nil })
+	if verr == nil && have != text {
+		verr = v.update(func(s *state) error {
+			if text == "" {
+				return s.meta.Delete(metaAlarm)
+			}
+			return s.meta.Put(metaAlarm, []byte(text))
+		})
+	}
+	if err != nil && verr != nil {
+		return fmt.Errorf("%w (and it could not be kept: %w)", err, verr)
+	}
+	return errors.Join(err, verr)
+}

@@ -1,0 +1,140 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kistvault/kist/secondary/client"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// session runs the engine over a connection: until it is in step, or, if the
+// runner goes on living, until the connection or the context ends. It starts a
+// reader and a writer, which end before it returns; the engine runs in the
+// caller's goroutine alone. Nothing that comes in is held but one message, and
+// nothing goes out beyond the engine's windows: each side waits for the other.
+func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	in := make(chan wire.Message)
+	out := make(chan []wire.Message, 1)
+	ended := make(chan struct{}, 2)
+	defer func() {
+		cancel(nil)
+		<-ended
+		<-ended
+	}()
+	go func() { // reads
+		defer func() { ended <- struct{}{} }()
+		for {
+			m, err := conn.Receive(ctx)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			select {
+			case in <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	go func() { // writes
+		defer func() { ended <- struct{}{} }()
+		for {
+			select {
+			case ms := <-out:
+				for _, m := range ms {
+					if err := conn.Send(ctx, m); err != nil {
+						cancel(err)
+						return
+					}
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+
+	e.now = time.Now()
+	queue, err := e.bind() // to be sent
+	if err != nil {
+		return err
+	}
+	calm := false // an alarm of an earlier session was taken back
+	for {
+		local := r.v.outboxGrown()
+		e.now = time.Now()
+		for _, step := range []func() ([]wire.Message, error){
+			e.pump,
+			func() ([]wire.Message, error) { return r.serve(e) },
+		} {
+			more, err := step()
+			if err != nil {
+				return err
+			}
+			queue = append(queue, more...)
+		}
+		if r.o.Step != nil {
+			r.o.Step()
+		}
+		done, err := e.inStep()
+		if err != nil {
+			return err
+		}
+		if done {
+			r.inStep = e.now
+			if !r.live {
+				return nil
+			}
+			if !calm {
+				if err := r.v.alarm(nil); err != nil {
+					return err
+				}
+				calm = true
+			}
+		}
+		r.tell.tell(e.progress(e.state(done), nil))
+		var send chan<- []wire.Message
+		if len(queue) > 0 {
+			send = out
+		}
+		timer.Stop()
+		if at := e.deadline(); !at.IsZero() {
+			timer.Reset(time.Until(at))
+		}
+		select {
+		case send <- queue:
+			queue = nil
+		case m := <-in:
+			e.now = time.Now()
+			if err := e.receive(m); err != nil {
+				return err
+			}
+		case <-local:
+			e.drained = false
+		case w := <-r.asked:
+			r.add(w, e)
+		case <-r.nudge:
+			queue = append(queue, e.probe()...)
+		case <-r.halt():
+			return errPaused
+		case <-timer.C:
+		case <-r.v.closed:
+			return ErrClosed
+		case <-ctx.Done():
+			return whyEnded(ctx)
+		}
+	}
+}
+
+// whyEnded returns why a session's context ended: the connection's error, or the
+// caller's.
+func whyEnded(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("session ended: %w", err)
+	}
+	return ctx.Err()
+}

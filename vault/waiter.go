@@ -1,0 +1,189 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A waiter waits until a runner's sync has come to a point. It is handed over
+// through Vault.asked, and is the runner's from then on.
+type waiter struct {
+	ctx  context.Context
+	down bool   // until all is here that was in the log when it was asked
+	up   uint64 // until the outbox entries up to this local id are in the log; 0: not
+	full bool   // after a full sync
+	once bool   // it shares the fate of the session, and does not wait for another
+
+	done chan error // holds one
+	// report is what the session did while the waiter waited, set before done.
+	report Report
+
+	base  Report // of the runner, when the waiter came
+	token uint64 // of the MARK that it waits for; 0: none
+}
+
+// handOver gives a waiter to the runner in charge and waits for its end. It
+// reports false if there was none to take it and may be no more.
+func (v *Vault) handOver(w *waiter, or <-chan struct{}) (taken bool, err error) {
+	select {
+	case v.asked <- w:
+	case <-or:
+		return false, nil
+	case <-w.ctx.Done():
+		return true, w.ctx.Err()
+	case <-v.closed:
+		return true, ErrClosed
+	}
+	select {
+	case err := <-w.done:
+		return true, err
+	case <-w.ctx.Done():
+		return true, w.ctx.Err()
+	case <-v.closed:
+		return true, ErrClosed
+	}
+}
+
+// WaitForUpload returns when every change that was in the outbox is verified in
+// the log, or set aside; at once if nothing is. It needs a [Vault.Run], and
+// waits for one, over lost connections and pauses, until ctx ends.
+func (v *Vault) WaitForUpload(ctx context.Context) error {
+	up, err := v.lastLocal()
+	if err != nil || up == 0 {
+		return err
+	}
+	_, err = v.handOver(&waiter{ctx: ctx, up: up, done: make(chan error, 1)}, nil)
+	return err
+}
+
+// WaitForDownload returns when everything is here, and verified, that was in the
+// secondary's log when it was asked, which is after the call. It needs a
+// [Vault.Run], and waits for one, over lost connections and pauses, until ctx
+// ends.
+func (v *Vault) WaitForDownload(ctx context.Context) error {
+	_, err := v.handOver(&waiter{ctx: ctx, down: true, done: make(chan error, 1)}, nil)
+	return err
+}
+
+// lastLocal returns the local id of the newest change in the outbox that waits
+// for its turn, 0 if there is none.
+func (v *Vault) lastLocal() (last uint64, err error) {
+	err = v.view(func(s *state) error {
+		return s.outbox.Scan(nil, func(k, _ []byte) (bool, error) {
+			if s.aside.Get(k) == nil {
+				last = be.Uint64(k)
+			}
+			return true, nil
+		})
+	})
+	return last, err
+}
+
+// sentUpTo reports whether no change up to a local id is on its way any more.
+func (s *state) sentUpTo(local uint64) (done bool, err error) {
+	done = true
+	err = s.outbox.Scan(nil, func(k, _ []byte) (bool, error) {
+		if be.Uint64(k) > local {
+			return false, nil
+		}
+		done = s.aside.Get(k) != nil
+		return done, nil
+	})
+	return done, err
+}
+
+// add takes a waiter over. e is the session, nil between two.
+func (r *runner) add(w *waiter, e *engine) {
+	w.base = r.done(e)
+	r.waiters = append(r.waiters, w)
+}
+
+// done returns what the runner has done so far.
+func (r *runner) done(e *engine) Report {
+	if e == nil {
+		return r.total
+	}
+	return r.total.plus(&e.report)
+}
+
+// serve brings the waiters on: it returns what has to be asked for them, and
+// ends those whose point has come.
+func (r *runner) serve(e *engine) (out []wire.Message, err error) {
+	e.mode = r.o.Mode
+	for _, w := range r.waiters {
+		if w.up > 0 && e.mode == PullOnly {
+			e.mode = TwoWay
+		}
+		if w.full && !e.full {
+			e.full = true
+			out = append(out, e.again()...)
+		}
+		if w.down && (w.token == 0 || e.lost(w.token)) {
+			var mark []wire.Message
+			w.token, mark = e.sendMark()
+			out = append(out, mark...)
+		}
+	}
+	if len(r.waiters) == 0 {
+		return nil, nil
+	}
+	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
+		if err != nil || w.ctx.Err() != nil {
+			return err == nil
+		}
+		if w.down && !e.arrived(w.token) {
+			return false
+		}
+		if w.up > 0 {
+			var sent bool
+			if err = r.v.view(func(s *state) (err error) { sent, err = s.sentUpTo(w.up); return err }); err != nil || !sent {
+				return false
+			}
+		}
+		now := r.done(e)
+		w.report = now.minus(&w.base)
+		w.done <- nil
+		return true
+	})
+	return out, err
+}
+
+// fail ends the waiters that do not outlive a session, or all.
+func (r *runner) fail(err error, all bool) {
+	if err == nil {
+		err = ErrStopped
+	}
+	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
+		w.token = 0
+		if !all && !w.once {
+			return false
+		}
+		now := r.total
+		w.report = now.minus(&w.base)
+		w.done <- fmt.Errorf("sync: %w", err)
+		return true
+	})
+}
+
+// plus and minus are about what a report counts of a sync, not what it counts of
+// the vault.
+func (r Report) plus(o *Report) Report {
+	r.Pulled += o.Pulled
+	r.Pushed += o.Pushed
+	r.Conflicts += o.Conflicts
+	r.BytesIn += o.BytesIn
+	r.BytesOut += o.BytesOut
+	return r
+}
+
+func (r Report) minus(o *Report) Report {
+	r.Pulled -= o.Pulled
+	r.Pushed -= o.Pushed
+	r.Conflicts -= o.Conflicts
+	r.BytesIn -= o.BytesIn
+	r.BytesOut -= o.BytesOut
+	return r
+}
