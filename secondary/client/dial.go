@@ -31,6 +31,9 @@ type Server struct {
 
 	// Connected, if not nil, is called when the line is up and sign-in begins.
 	Connected func()
+
+	// Dial connects to the address (host:port). Nil is a TCP connection.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // signInTime bounds dialling and sign-in together.
@@ -135,10 +138,14 @@ func dial(ctx context.Context, s Server) (*line, error) {
 	case !secure && s.Binding == wire.BindingExporter:
 		return nil, fmt.Errorf("%w: %s has no TLS to bind to", wire.ErrServerIdentity, url)
 	}
+	connect := s.Dial
+	if connect == nil {
+		connect = new(net.Dialer).DialContext
+	}
 	l := &line{url: url, count: new(counters)}
 	dialer := websocket.Dialer{
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			c, err := connect(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}

@@ -4,10 +4,8 @@ package secondarytest
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -27,7 +25,7 @@ type Server struct {
 
 	t    testing.TB
 	key  keys.SigningKey
-	addr string
+	door *door
 	opts Options
 
 	mu       sync.Mutex
@@ -50,6 +48,11 @@ func New(t testing.TB) *Server { return NewWith(t, Options{}) }
 func NewWith(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{Dir: t.TempDir(), t: t, key: keys.GenerateSigningKey(), opts: o}
+	var err error
+	if s.door, err = newDoor(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.door.close)
 	s.Start()
 	t.Cleanup(s.Stop)
 	return s
@@ -64,10 +67,6 @@ func (s *Server) Start() {
 	if s.engine, err = embedded.Open(s.Dir, embedded.Options{}); err != nil {
 		s.t.Fatal(err)
 	}
-	if s.listener, err = listen(s.addr); err != nil {
-		s.t.Fatal(err)
-	}
-	s.addr = s.listener.Addr().String()
 	c := secondary.Config{Engine: s.engine, Key: s.key, Tap: s.opts.Tap}
 	if s.opts.Log != nil {
 		c.Logger = slog.New(slog.NewTextHandler(s.opts.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -77,32 +76,20 @@ func (s *Server) Start() {
 		s.t.Fatal(err)
 	}
 	s.http = &http.Server{Handler: s.server}
+	s.listener = s.door.listen()
 	go s.http.Serve(s.listener)
 }
 
-// listen listens on the address, or, where that is empty, on one that is free.
-// Its port is below those that systems give to outgoing connections: one of
-// these could otherwise have it when a stopped server starts again.
-func listen(addr string) (ln net.Listener, err error) {
-	if addr != "" {
-		return net.Listen("tcp", addr)
-	}
-	for range 100 {
-		if ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
-			break
-		}
-	}
-	return ln, err
-}
-
-// Stop stops the server and closes its data. Sessions are told.
+// Stop stops the server and closes its data. Sessions are told. Its address stays
+// its own, and who connects is turned away until [Server.Start].
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	s.door.leave()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.server.Shutdown(ctx); err != nil {
 		s.t.Errorf("stopping the secondary: %v", err)
@@ -116,7 +103,7 @@ func (s *Server) Stop() {
 }
 
 // URL returns the server's address.
-func (s *Server) URL() string { return "ws://" + s.addr + "/" }
+func (s *Server) URL() string { return "ws://" + s.door.port.Addr().String() + "/" }
 
 // Engine returns the engine, to look into.
 func (s *Server) Engine() *embedded.Engine {
