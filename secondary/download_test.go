@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -194,42 +194,42 @@ func (e *countingEngine) Read(ctx context.Context, r engine.ReadRequest, fn func
 // A device that does not read is not read for: its log stays in the store.
 func TestSlowDevice(t *testing.T) {
 	counting := new(countingEngine)
-	f := start(t, func(c *secondary.Config) {
+	change := func(c *secondary.Config) {
 		counting.Engine = c.Engine
 		c.Engine = counting
+	}
+	inBubble(t, change, func(t *testing.T, f *fixture) {
+		v, devices := f.vault(2)
+		a := f.device(v, devices[0])
+		a.bind(v, 1, 0)
+		const total = 8 << 20
+		for n := 0; n < total; {
+			var changes []commitlog.Change
+			var blobs [][]byte
+			for range 15 {
+				c, b := rawvault.Put(commitlog.MaxBlob)
+				changes, blobs = append(changes, c), append(blobs, b)
+				n += len(b)
+			}
+			a.append(v, devices[0].CommitOf(keys.Tag{1}, changes, blobs))
+		}
+		slow := signedInRaw(t, f, v, devices[1])
+		slow.send(&wire.Bind{Size: 1, Root: v.Root(1), Flags: wire.BindLive})
+		synctest.Wait() // until nothing moves any more: the line has no buffers
+		if read := counting.read.Load(); read > 1<<20 {
+			t.Errorf("%d bytes of %d were read for a device that reads nothing", read, total)
+		}
+		// It is served in the end, and others are all the time.
+		a.append(v, devices[0].Commit(keys.Tag{1}, 1))
+		for {
+			if d, ok := slow.message().(*wire.Download); ok && d.Left == 0 {
+				break
+			}
+		}
+		if read := counting.read.Load(); read < total {
+			t.Errorf("%d bytes of %d were read in the end", read, total)
+		}
 	})
-	v, devices := f.vault(2)
-	a := f.device(v, devices[0])
-	a.bind(v, 1, 0)
-	const total = 48 << 20
-	for n := 0; n < total; {
-		var changes []commitlog.Change
-		var blobs [][]byte
-		for range 15 {
-			c, b := rawvault.Put(commitlog.MaxBlob)
-			changes, blobs = append(changes, c), append(blobs, b)
-			n += len(b)
-		}
-		a.append(v, devices[0].CommitOf(keys.Tag{1}, changes, blobs))
-	}
-	slow := signedInRaw(t, f, v, devices[1])
-	slow.send(&wire.Bind{Size: 1, Root: v.Root(1), Flags: wire.BindLive})
-	last := int64(-1)
-	for last != counting.read.Load() { // until the line is full
-		last = counting.read.Load()
-		time.Sleep(200 * time.Millisecond)
-	}
-	// The system's own buffers on a loopback line take some 10 MB.
-	if last > total/2 {
-		t.Errorf("%d bytes of %d were read for a device that reads nothing", last, total)
-	}
-	// It is served in the end, and others are all the time.
-	a.append(v, devices[0].Commit(keys.Tag{1}, 1))
-	for {
-		if d, ok := slow.message().(*wire.Download); ok && d.Left == 0 {
-			break
-		}
-	}
 }
 
 // Many devices that write and listen at once all end with the same log.

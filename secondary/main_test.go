@@ -3,9 +3,12 @@ package secondary_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -17,6 +20,7 @@ import (
 	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/engine/embedded"
 	"github.com/kistvault/kist/secondary/internal/rawvault"
+	"github.com/kistvault/kist/secondary/secondarytest"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -32,10 +36,31 @@ type fixture struct {
 	ctx    context.Context
 }
 
+// timeout only ends a test that hangs.
+const timeout = 5 * time.Minute
+
 // start starts a server; change may alter its config, and whether it has TLS.
 func start(t testing.TB, change func(*secondary.Config)) *fixture {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return startOn(t, nil, change)
+}
+
+// inBubble runs a test in a bubble where time goes on when everybody waits, with
+// a server that is reached without a network.
+func inBubble(t *testing.T, change func(*secondary.Config), test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := secondarytest.NewPipe()
+		f := startOn(t, p, change)
+		f.client.Dial = p.Dial
+		test(t, f)
+	})
+}
+
+// startOn starts a server on a listener, nil for a port of its own.
+func startOn(t testing.TB, l net.Listener, change func(*secondary.Config)) *fixture {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	f := &fixture{t: t, ctx: ctx}
 	e, err := embedded.Open(t.TempDir(), embedded.Options{NoSync: true})
@@ -51,7 +76,11 @@ func start(t testing.TB, change func(*secondary.Config)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.http = httptest.NewUnstartedServer(f.server)
+	if l != nil {
+		f.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: f.server}}
+	} else {
+		f.http = httptest.NewUnstartedServer(f.server)
+	}
 	if config.Binding == wire.BindingExporter {
 		f.http.StartTLS()
 	} else {

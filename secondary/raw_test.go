@@ -21,7 +21,7 @@ type raw struct {
 
 func dialRaw(t testing.TB, f *fixture) *raw {
 	t.Helper()
-	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}}
+	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, NetDialContext: f.client.Dial}
 	c, _, err := d.DialContext(f.ctx, f.client.URL, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func (r *raw) send(m wire.Message) {
 }
 
 func (r *raw) tryRead() ([]byte, error) {
-	r.SetReadDeadline(time.Now().Add(10 * time.Second))
+	r.SetReadDeadline(time.Now().Add(timeout))
 	_, frame, err := r.ReadMessage()
 	return frame, err
 }

@@ -208,31 +208,38 @@ func TestRevokedWhileSignedIn(t *testing.T) {
 }
 
 func TestSilenceBeforeSignIn(t *testing.T) {
-	f := start(t, func(c *secondary.Config) { c.SignInTime = 200 * time.Millisecond })
-	r := dialRaw(t, f)
-	if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeTimeout {
-		t.Errorf("silent client: %+v, want ERROR with timeout", e)
-	}
-	// Words that lead nowhere do not prolong it either.
-	r = dialRaw(t, f)
-	r.hello()
-	if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeTimeout {
-		t.Errorf("client that stops after HELLO: %+v, want ERROR with timeout", e)
-	}
+	inBubble(t, nil, func(t *testing.T, f *fixture) {
+		for name, say := range map[string]func(r *raw){
+			"silent client":                 func(*raw) {},
+			"client that stops after HELLO": func(r *raw) { r.hello() }, // words do not prolong it
+		} {
+			r := dialRaw(t, f)
+			began := time.Now()
+			say(r)
+			if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeTimeout {
+				t.Errorf("%s: %+v, want ERROR with timeout", name, e)
+			}
+			if took := time.Since(began); took != 30*time.Second {
+				t.Errorf("%s: had %v, want 30 s", name, took)
+			}
+		}
+	})
 }
 
 func TestIdle(t *testing.T) {
-	f := start(t, func(c *secondary.Config) { c.Idle = 300 * time.Millisecond })
-	v, devices := f.vault(1)
-	r := dialRaw(t, f)
-	r.send(deviceProof(r.hello(), v, devices[0]))
-	r.message()
-	if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeTimeout {
-		t.Errorf("idle client: %+v, want ERROR with timeout", e)
-	}
+	inBubble(t, nil, func(t *testing.T, f *fixture) {
+		v, devices := f.vault(1)
+		r := signedInRaw(t, f, v, devices[0])
+		began := time.Now()
+		if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeTimeout {
+			t.Errorf("idle client: %+v, want ERROR with timeout", e)
+		}
+		if took := time.Since(began); took != 90*time.Second {
+			t.Errorf("idle client: had %v, want 90 s", took)
+		}
 
-	f.client.Idle = 300 * time.Millisecond // pings every 100
-	p := f.device(v, devices[0])
-	time.Sleep(time.Second)
-	p.bind(v, 1, 0)
+		p := f.device(v, devices[0]) // sends pings
+		time.Sleep(3 * time.Minute)
+		p.bind(v, 1, 0)
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -22,13 +23,15 @@ import (
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/engine/embedded"
 	"github.com/kistvault/kist/secondary/internal/rawvault"
+	"github.com/kistvault/kist/secondary/secondarytest"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// timeout returns a context that only ends a test that hangs.
 func timeout(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -78,9 +81,18 @@ type fake struct {
 // closes the connection.
 func newFake(t *testing.T, reply func(frame []byte) []byte) *fake {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newFakeOn(t, l, reply)
+}
+
+func newFakeOn(t *testing.T, l net.Listener, reply func(frame []byte) []byte) *fake {
+	t.Helper()
 	f := new(fake)
 	upgrader := websocket.Upgrader{Subprotocols: []string{wire.Subprotocol}}
-	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
 			return
@@ -102,7 +114,8 @@ func newFake(t *testing.T, reply func(frame []byte) []byte) *fake {
 				return
 			}
 		}
-	}))
+	})}}
+	h.Start()
 	t.Cleanup(h.Close)
 	f.URL = "ws" + strings.TrimPrefix(h.URL, "http")
 	f.Key = keys.NewSigningKey([32]byte{1}).Public()
@@ -292,11 +305,10 @@ func TestOldTLS(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const closed = "127.0.0.1:1" // nobody listens there
+	noSuchName := func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.DNSError{Err: "no such host", Name: "kist.invalid", IsNotFound: true}
 	}
-	closed.Close()
 	key := keys.GenerateSigningKey().Public()
 	for name, test := range map[string]struct {
 		server client.Server
@@ -305,9 +317,9 @@ func TestAddresses(t *testing.T) {
 		"no TLS, far away":          {client.Server{URL: "ws://192.0.2.1/", Key: key}, wire.ErrServerIdentity},
 		"no TLS to bind to":         {client.Server{URL: "ws://127.0.0.1:1/", Key: key, Binding: wire.BindingExporter}, wire.ErrServerIdentity},
 		"not an address":            {client.Server{URL: "http://127.0.0.1/", Key: key}, wire.ErrProtocol},
-		"nobody there":              {client.Server{URL: "ws://" + closed.Addr().String(), Key: key}, wire.ErrUnreachable},
-		"nobody there, with TLS":    {client.Server{URL: "wss://" + closed.Addr().String(), Key: key, Binding: wire.BindingExporter}, wire.ErrUnreachable},
-		"a name that has no server": {client.Server{URL: "wss://kist.invalid/", Key: key, Binding: wire.BindingExporter}, wire.ErrUnreachable},
+		"nobody there":              {client.Server{URL: "ws://" + closed, Key: key}, wire.ErrUnreachable},
+		"nobody there, with TLS":    {client.Server{URL: "wss://" + closed, Key: key, Binding: wire.BindingExporter}, wire.ErrUnreachable},
+		"a name that has no server": {client.Server{URL: "wss://kist.invalid/", Key: key, Binding: wire.BindingExporter, Dial: noSuchName}, wire.ErrUnreachable},
 	} {
 		if err := client.Probe(timeout(t), test.server); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
@@ -317,35 +329,45 @@ func TestAddresses(t *testing.T) {
 
 // A context ends dialling and sign-in at once.
 func TestContext(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts and says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	release := make(chan struct{})
-	f := newFake(t, func([]byte) []byte { // takes HELLO and says nothing
-		<-release
-		return nil
-	})
-	defer close(release)
-	for name, s := range map[string]client.Server{
-		"no WebSocket": {URL: "ws://" + l.Addr().String(), Key: f.Key},
-		"no SHELLO":    f.Server,
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		began := time.Now()
-		_, err := client.Dial(ctx, s, client.Owner(rawvault.New().Authority))
-		cancel()
-		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
-			t.Errorf("%s: %v after %v, want DeadlineExceeded at once", name, err, took)
+	synctest.Test(t, func(t *testing.T) {
+		silent, l := secondarytest.NewPipe(), secondarytest.NewPipe()
+		accepted := make(chan net.Conn, 1)
+		go func() { // accepts and says nothing
+			c, _ := silent.Accept()
+			accepted <- c
+		}()
+		release := make(chan struct{})
+		f := newFakeOn(t, l, func([]byte) []byte { // takes HELLO and says nothing
+			<-release
+			return nil
+		})
+		defer close(release)
+		for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+			"no WebSocket": silent.Dial,
+			"no SHELLO":    l.Dial,
+		} {
+			s := f.Server
+			s.Dial = dial
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			began := time.Now()
+			_, err := client.Dial(ctx, s, client.Owner(rawvault.New().Authority))
+			cancel()
+			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond {
+				t.Errorf("%s: %v after %v, want DeadlineExceeded at once", name, err, took)
+			}
 		}
-	}
+		(<-accepted).Close()
+	})
 }
 
 // proved is a fake that signs everyone in and then does as it is told.
 func proved(t *testing.T, then func(frame []byte) []byte) *fake {
+	return newFake(t, proving(t, then))
+}
+
+func proving(t *testing.T, then func(frame []byte) []byte) func(frame []byte) []byte {
 	key := keys.NewSigningKey([32]byte{1})
-	return newFake(t, func(frame []byte) []byte {
+	return func(frame []byte) []byte {
 		switch m, _ := wire.Parse(frame); m := m.(type) {
 		case *wire.Hello:
 			s := &wire.SHello{Server: key.Public()}
@@ -356,7 +378,7 @@ func proved(t *testing.T, then func(frame []byte) []byte) *fake {
 			return encode(t, &wire.OK{})
 		}
 		return then(frame)
-	})
+	}
 }
 
 func dialFake(t *testing.T, f *fake) *client.Conn {
@@ -410,6 +432,9 @@ func TestConnMessages(t *testing.T) {
 			pong <- m.(*wire.Pong).Token
 		}
 		n++
+		if n > len(answers) { // a ping of the connection's own
+			return encode(t, &wire.Pong{})
+		}
 		return answers[n-1]
 	}))
 	for range 2 { // the PONG is the third frame
@@ -460,21 +485,25 @@ func TestConnContextAndClose(t *testing.T) {
 
 // A peer that falls silent is found out.
 func TestDeadPeer(t *testing.T) {
-	release := make(chan struct{})
-	f := proved(t, func([]byte) []byte { // takes a PING and says nothing more
-		<-release
-		return nil
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		l := secondarytest.NewPipe()
+		f := newFakeOn(t, l, proving(t, func([]byte) []byte { // takes a PING and says nothing more
+			<-release
+			return nil
+		}))
+		defer close(release)
+		f.Dial = l.Dial
+		f.Idle = 6 * time.Second
+		c := dialFake(t, f)
+		began := time.Now()
+		if _, err := c.Receive(timeout(t)); !errors.Is(err, wire.ErrUnreachable) || !strings.Contains(err.Error(), "timed out") {
+			t.Errorf("silent peer: %v, want ErrUnreachable", err)
+		}
+		if took := time.Since(began); took != f.Idle {
+			t.Errorf("it took %v, want %v", took, f.Idle)
+		}
 	})
-	defer close(release)
-	f.Idle = 200 * time.Millisecond
-	c := dialFake(t, f)
-	began := time.Now()
-	if _, err := c.Receive(timeout(t)); !errors.Is(err, wire.ErrUnreachable) || !strings.Contains(err.Error(), "timed out") {
-		t.Errorf("silent peer: %v, want ErrUnreachable", err)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v", took)
-	}
 }
 
 // What anybody on the way can say before the secondary has proved itself is not

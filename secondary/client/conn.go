@@ -20,6 +20,11 @@ var ErrClosed = errors.New("connection closed")
 // one is worked on, and no more memory is held than that takes.
 const queued = 4
 
+// lastWord is how long the reader may take to find what the secondary said before
+// it closed. A connection that cannot be written to has usually ended for the
+// reader as well.
+const lastWord = 5 * time.Second
+
 // Conn is a session with a secondary, signed in. It answers and sends pings by
 // itself.
 type Conn struct {
@@ -151,12 +156,11 @@ func (c *Conn) write() {
 			return
 		}
 	}
-	// What the secondary said before it closed is worth more than this error:
-	// the reader has a moment to find it.
+	// What the secondary said before it closed is worth more than this error.
 	c.cannot = fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
 	close(c.broken)
 	select {
-	case <-time.After(time.Second):
+	case <-time.After(lastWord):
 		c.end(c.cannot)
 		c.frames.Close()
 	case <-c.stop:
