@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,13 +92,16 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// timeout only ends a test that hangs.
+const timeout = 5 * time.Minute
+
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	file, text := ts.MkAbs(args[0]), args[1]
-	for range 200 {
+	for by := time.Now().Add(timeout); time.Now().Before(by); {
 		if b, err := os.ReadFile(file); err == nil && strings.Contains(string(b), text) {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 	ts.Fatalf("%s never held %q", args[0], text)
 }
@@ -156,57 +157,59 @@ func (s *servers) start(ts *testscript.TestScript, neg bool, args []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	srv := s.running[data]
-	if srv == nil {
-		srv = &server{address: freeAddress(ts)}
+	again := srv != nil
+	if !again {
+		srv = new(server)
 		s.running[data] = srv
 		ts.Defer(func() { srv.end() })
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	srv.cmd = exec.CommandContext(ctx, program, "serve", "--data", data, "--listen", srv.address)
-	log, err := os.Create(data + ".log")
-	ts.Check(err)
-	defer log.Close()
-	srv.cmd.Stdout, srv.cmd.Stderr = log, log
-	ts.Check(srv.cmd.Start())
-	ts.Check(os.WriteFile(data+".pid", []byte(strconv.Itoa(srv.cmd.Process.Pid)), 0o600))
-	srv.done = make(chan struct{})
-	done := srv.done
-	go func() {
-		srv.cmd.Wait()
-		cancel()
-		close(done)
-	}()
-	for range 200 {
-		select {
-		case <-done:
-			ts.Fatalf("kistd ended: %s", ts.ReadFile(data+".log"))
-		default:
+	for range 100 {
+		if !again {
+			// Below the ports that outgoing connections get, so that it stays
+			// free while the server is stopped.
+			srv.address = fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
 		}
-		if strings.Contains(ts.ReadFile(data+".log"), "listening on ") {
+		if srv.serve(ts, program, data) {
 			i := parsed(ts, args[0])
 			srv.address, _ = wire.SplitURL(i.URL)
 			ts.Setenv("INVITE", i.String())
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	ts.Fatalf("kistd does not listen")
-}
-
-// freeAddress returns a loopback address that is free and, its port being below
-// those that outgoing connections get, stays so while the server is stopped.
-func freeAddress(ts *testscript.TestScript) string {
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
-		if err != nil {
-			continue
+		if log := ts.ReadFile(data + ".log"); again || !strings.Contains(log, "in use") {
+			ts.Fatalf("kistd ended: %s", log)
 		}
-		address := ln.Addr().String()
-		ts.Check(ln.Close())
-		return address
 	}
 	ts.Fatalf("no free port")
-	return ""
+}
+
+// serve starts kistd and waits until it listens, or reports that it has ended.
+func (s *server) serve(ts *testscript.TestScript, program, data string) bool {
+	s.cmd = exec.Command(program, "serve", "--data", data, "--listen", s.address)
+	log, err := os.Create(data + ".log")
+	ts.Check(err)
+	defer log.Close()
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	ts.Check(s.cmd.Start())
+	ts.Check(os.WriteFile(data+".pid", []byte(strconv.Itoa(s.cmd.Process.Pid)), 0o600))
+	cmd, done := s.cmd, make(chan struct{})
+	s.done = done
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	for by := time.Now().Add(timeout); time.Now().Before(by); {
+		select {
+		case <-done:
+			s.cmd = nil
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+		if strings.Contains(ts.ReadFile(data+".log"), "listening on ") {
+			return true
+		}
+	}
+	ts.Fatalf("kistd does not listen")
+	return false
 }
 
 func newInvite(program, data string) (string, error) {
@@ -227,7 +230,7 @@ func (s *server) end() {
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(timeout):
 		s.cmd.Process.Kill()
 		<-s.done
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -60,10 +62,13 @@ type process struct {
 	exit           chan int
 }
 
+// timeout only ends a test that hangs.
+const timeout = 5 * time.Minute
+
 // kistd runs kistd and returns when it has ended.
 func kistd(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	var out, errs buffer
 	code = run(ctx, args, strings.NewReader(""), &out, &errs)
@@ -73,14 +78,46 @@ func kistd(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // start runs kistd serve until the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	p := launch(t, args...)
+	p.wait(listening)
+	return p
+}
+
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{t: t, stdout: new(buffer), stderr: new(buffer), stop: cancel, exit: make(chan int, 1)}
 	go func() {
 		p.exit <- run(ctx, append([]string{"serve"}, args...), strings.NewReader(""), p.stdout, p.stderr)
 	}()
 	t.Cleanup(func() { p.end() })
-	p.wait(listening)
 	return p
+}
+
+// startAnywhere is start at an address that a second start can have as well: its
+// port is below those that systems give to outgoing connections.
+func startAnywhere(t *testing.T, args ...string) *process {
+	t.Helper()
+	for range 100 {
+		p := launch(t, append(args, "--listen", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))...)
+		for {
+			select {
+			case code := <-p.exit:
+				p.exit <- code
+				if code != exitInUse {
+					t.Fatalf("kistd has ended with %d:\n%s%s", code, p.stdout, p.stderr)
+				}
+			case <-time.After(10 * time.Millisecond):
+				if !listening.MatchString(p.stdout.String()) {
+					continue
+				}
+				return p
+			}
+			break
+		}
+	}
+	t.Fatal("no free port")
+	return nil
 }
 
 // end stops the server and returns its exit code.
@@ -99,7 +136,7 @@ var (
 // wait waits for a line on stdout and returns what it says.
 func (p *process) wait(re *regexp.Regexp) string {
 	p.t.Helper()
-	for range 1000 {
+	for by := time.Now().Add(timeout); time.Now().Before(by); {
 		if m := re.FindStringSubmatch(p.stdout.String()); m != nil {
 			return m[1]
 		}
@@ -133,7 +170,7 @@ func newAuthority() keys.Authority {
 
 func create(t *testing.T, i wire.Invite, a keys.Authority) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	c, err := client.Dial(ctx, client.Server{URL: i.URL, Key: i.Server, Binding: i.Binding}, client.NewVault(a, i.Token))
 	if err != nil {
@@ -152,7 +189,7 @@ func TestServe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
-			p := start(t, append([]string{"--data", dir, "--listen", "127.0.0.1:0"}, test.flags...)...)
+			p := startAnywhere(t, append([]string{"--data", dir}, test.flags...)...)
 			url := p.wait(listening)
 			if !strings.HasPrefix(url, test.scheme) || strings.HasSuffix(url, ":0/") {
 				t.Errorf("listening on %s, want %s…", url, test.scheme)
@@ -188,7 +225,8 @@ func TestServe(t *testing.T) {
 			if err != nil || i.URL != url {
 				t.Errorf("invite for %s, %v; want %s", i.URL, err, url)
 			}
-			again := start(t, append([]string{"--data", dir, "--listen", strings.TrimSuffix(strings.TrimPrefix(url, test.scheme[:len(test.scheme)-len("127.0.0.1:")]), "/")}, test.flags...)...)
+			address := strings.TrimSuffix(url[strings.Index(url, "//")+2:], "/")
+			again := start(t, append([]string{"--data", dir, "--listen", address}, test.flags...)...)
 			if err := use(t, stdout); err != nil {
 				t.Errorf("invite from before the start: %v", err)
 			}
@@ -362,7 +400,7 @@ func TestSignals(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p, process = child(t, "--data", dir, "--listen", "127.0.0.1:0")
 		first.URL = p.wait(listening)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		c, err := client.Dial(ctx, client.Server{URL: first.URL, Key: first.Server, Binding: first.Binding}, client.Owner(a))
 		if err != nil {
 			t.Fatalf("after a kill: %v", err)
