@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	gosync "sync"
 	"testing"
 
 	"github.com/kistvault/kist/internal/crash/crashtest"
@@ -29,11 +30,19 @@ func runLive(t *testing.T, v *vault.Vault, o vault.SyncOptions, states func(vaul
 			live <- struct{}{}
 		}
 	}
-	done := make(chan error, 1)
+	var err error
+	done := make(chan struct{})
 	ctx := t.Context()
-	go func() { done <- v.Run(ctx, o) }()
+	go func() {
+		defer close(done)
+		err = v.Run(ctx, o)
+	}()
 	t.Cleanup(func() { <-done })
-	<-live
+	select {
+	case <-live:
+	case <-done:
+		t.Fatalf("it is not kept in step: %v", err)
+	}
 	return live
 }
 
@@ -42,8 +51,13 @@ func TestWatchAcrossReconnects(t *testing.T) {
 	p := newPerson(t)
 	a, b := p.device(vault.Config{}), p.device(vault.Config{})
 	sub := b.Watch(t.Context(), "notes")
+	var mu gosync.Mutex
 	var states []vault.State
-	live := runLive(t, b, vault.SyncOptions{}, func(s vault.State) { states = append(states, s) })
+	live := runLive(t, b, vault.SyncOptions{}, func(s vault.State) {
+		mu.Lock()
+		defer mu.Unlock()
+		states = append(states, s)
+	})
 
 	var want, got []string
 	write := func(from, to int) {
@@ -74,6 +88,8 @@ func TestWatchAcrossReconnects(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for i := 1; i < len(states); i++ { // C25: never live without having connected
 		if states[i] == vault.StateLive && states[i-1] == vault.StateOffline {
 			t.Errorf("live right after offline: %q", states)

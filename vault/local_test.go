@@ -303,14 +303,15 @@ func TestWatchCoalesces(t *testing.T) {
 }
 
 // The directory of a device shows no name, namespace, value or device name.
+// The mark is long enough not to come about in sealed bytes by chance.
 func TestNothingReadableOnDisk(t *testing.T) {
 	dir := t.TempDir() + "/vault"
-	fatal(t, vault.Create(dir, newDevice(t, keys.GenerateRoot()), "MARK-device"))
+	fatal(t, vault.Create(dir, newDevice(t, keys.GenerateRoot()), "PLANTED-device"))
 	v, err := vault.Open(t.Context(), dir, vault.Config{})
 	fatal(t, err)
-	_, err = v.Namespace("mark-namespace").Put(t.Context(), "MARK-name", []byte("MARK-value"), vault.ContentType("MARK/type"))
+	_, err = v.Namespace("planted-namespace").Put(t.Context(), "PLANTED-name", []byte("PLANTED-value"), vault.ContentType("PLANTED/type"))
 	fatal(t, err)
-	_, err = v.Namespace("mark-namespace").Put(t.Context(), "MARK-name2", bytes.Repeat([]byte("MARK-long"), 10_000))
+	_, err = v.Namespace("planted-namespace").Put(t.Context(), "PLANTED-name2", bytes.Repeat([]byte("PLANTED-long"), 10_000))
 	fatal(t, err)
 	fatal(t, v.Close())
 	fatal(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -318,7 +319,7 @@ func TestNothingReadableOnDisk(t *testing.T) {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		if bytes.Contains(bytes.ToUpper(b), []byte("MARK")) {
+		if bytes.Contains(bytes.ToUpper(b), []byte("PLANTED")) {
 			t.Errorf("%s shows a mark", path)
 		}
 		if fi, _ := d.Info(); fi.Mode().Perm()&0o077 != 0 {

@@ -417,29 +417,30 @@ func TestRestoreWhileAnotherWrites(t *testing.T) {
 	}
 	sync(t, a)
 	runLive(t, a, vault.SyncOptions{}, nil)
-	stop, done := make(chan struct{}), make(chan int)
+	begun, stop, done := make(chan struct{}), make(chan struct{}), make(chan int)
 	go func() {
 		for i := 0; ; i++ {
+			if _, err := a.Namespace("notes").Put(t.Context(), fmt.Sprintf("during %d", i), []byte("v")); err != nil {
+				t.Error(err)
+			}
+			if i == 0 {
+				close(begun)
+			}
 			select {
 			case <-stop:
-				done <- i
+				done <- i + 1
 				return
 			default:
-				if _, err := a.Namespace("notes").Put(t.Context(), fmt.Sprintf("during %d", i), []byte("v")); err != nil {
-					t.Error(err)
-				}
 			}
 		}
 	}()
+	<-begun
 	b := p.device(vault.Config{})
 	if got := get(t, b, "before 1999"); got != "v" {
 		t.Errorf("right after the restore: %q", got)
 	}
 	close(stop)
 	written := <-done
-	if written == 0 {
-		t.Fatal("nothing was written meanwhile")
-	}
 	sub := b.Watch(t.Context(), "notes", vault.Since(0))
 	runLive(t, b, vault.SyncOptions{}, nil)
 	last := fmt.Sprintf("during %d", written-1)
