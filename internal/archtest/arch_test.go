@@ -62,6 +62,7 @@ var rooms = []room{
 var beside = []string{
 	"internal/archtest", "internal/bench", "internal/crash", "internal/demo", "internal/golden",
 	"secondary/engine/enginetest", "secondary/internal/rawvault", "secondary/secondarytest",
+	"vault/vaulttest",
 }
 
 func isBeside(path string) bool {
