@@ -127,6 +127,12 @@ func (c *Conn) Write(frame []byte) error {
 		if _, err := w.Write(frame[:n]); err != nil {
 			return writeError(err)
 		}
+		if n == chunk {
+			// The peer takes what is sent, and cannot answer before it has it
+			// all. Small frames say nothing: the system takes them for a peer
+			// that is gone, too.
+			c.readDeadline()
+		}
 		frame = frame[n:]
 	}
 	return writeError(w.Close())
