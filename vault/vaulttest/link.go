@@ -42,9 +42,9 @@ type way struct {
 	split splitter
 	queue chan due
 	gone  <-chan struct{} // closed when the sender has closed its end
-	frame Frame         // that is being delivered
-	fault Fault         // what becomes of it
-	twice []byte        // of it, if it arrives twice
+	frame Frame           // that is being delivered
+	fault Fault           // what becomes of it
+	twice []byte          // of it, if it arrives twice
 }
 
 // due is a piece and when it arrives.
