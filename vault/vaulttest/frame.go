@@ -30,7 +30,7 @@ const Handshake wire.Type = 0
 // A Frame is one message on its way, as the network sees it.
 type Frame struct {
 	Dir  Direction
-	Conn int       // number of the connection, from 1
+	Conn int       // number of the connection, from 1; 0 if it is not counted
 	N    int       // number of the frame in its direction, from 1, over all connections
 	Type wire.Type // what the frame holds, or [Handshake]
 

@@ -22,7 +22,7 @@ func (e *end) Close() error {
 // pipe; the link holds the others, and carries bytes between them.
 type link struct {
 	net *Network
-	id  int
+	id  int // of the connection; 0 when the network has begun to count anew
 	up  *way
 	dn  *way
 
@@ -173,12 +173,12 @@ func (w *way) deliver() {
 // whether anything more is to be delivered.
 func (w *way) piece(p piece) bool {
 	if !p.frame {
-		return w.write(p.data, nil)
+		return w.crawl(len(p.data)) && w.write(p.data, nil)
 	}
 	if p.first {
-		w.frame = Frame{Dir: w.dir, Conn: w.link.id, Type: p.typ}
+		w.frame = Frame{Dir: w.dir, Type: p.typ}
 		w.twice = nil
-		w.fault = w.link.net.begin(&w.frame)
+		w.fault = w.link.net.begin(w)
 		if !w.wait(w.fault.Delay) {
 			return false
 		}
@@ -190,6 +190,9 @@ func (w *way) piece(p piece) bool {
 		}
 		ends = ends || p.last
 	}
+	if !w.crawl(len(data)) {
+		return false
+	}
 	w.frame.Size += len(data)
 	var whole *Frame
 	if p.last && len(data) == len(p.data) {
@@ -198,38 +201,38 @@ func (w *way) piece(p piece) bool {
 	if w.fault.Duplicate {
 		w.twice = append(w.twice, data...)
 	}
+	if ends {
+		// No answer to what arrives now may get through.
+		w.link.stall()
+	}
 	if len(data) > 0 && !w.write(data, whole) {
 		return false
 	}
 	if p.last && w.fault.Duplicate && !w.write(w.twice, nil) {
 		return false
 	}
-	if ends {
-		if w.fault.Cut {
-			w.link.cut()
-		} else {
-			w.link.stall()
-		}
+	if ends && w.fault.Cut {
+		w.link.cut()
 	}
 	return !ends
 }
 
-// write writes bytes to the receiver as fast as the line is. It reports whether
-// they have arrived.
-func (w *way) write(data []byte, whole *Frame) bool {
+// crawl waits as long as the line takes for so many bytes, and reports whether it
+// works still.
+func (w *way) crawl(bytes int) bool {
 	n := w.link.net
 	n.mu.Lock()
 	bandwidth := n.bandwidth
 	n.mu.Unlock()
-	if bandwidth > 0 && !w.wait(time.Duration(len(data))*time.Second/time.Duration(bandwidth)) {
-		return false
+	if bandwidth == 0 {
+		return w.wait(0)
 	}
-	select {
-	case <-w.link.stalled:
-		return false
-	default:
-	}
-	n.arrived(w.dir, len(data), whole) // before the answer can come
+	return w.wait(time.Duration(bytes) * time.Second / time.Duration(bandwidth))
+}
+
+// write writes bytes to the receiver and reports whether it takes them.
+func (w *way) write(data []byte, whole *Frame) bool {
+	w.link.net.arrived(w, len(data), whole) // before an answer can come
 	_, err := w.to.Write(data)
 	return err == nil
 }

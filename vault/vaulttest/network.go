@@ -200,32 +200,41 @@ func (n *Network) Frames() []Frame {
 }
 
 // Reset forgets what has arrived: connections, frames and bytes are counted anew.
+// What still moves on connections that are older is not counted.
 func (n *Network) Reset() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.conns, n.frames, n.begun, n.bytes = 0, nil, [2]int{}, [2]int64{}
+	for l := range n.links {
+		l.id = 0
+	}
 }
 
-// begin counts a frame whose first bytes have come, and returns what becomes of
-// it.
-func (n *Network) begin(f *Frame) Fault {
+// begin counts the frame of which the first bytes are to arrive, and returns what
+// becomes of it.
+func (n *Network) begin(w *way) Fault {
 	n.hookMu.Lock()
 	defer n.hookMu.Unlock()
 	n.mu.Lock()
-	n.begun[f.Dir]++
-	f.N = n.begun[f.Dir]
+	if w.frame.Conn = w.link.id; w.link.id != 0 {
+		n.begun[w.dir]++
+		w.frame.N = n.begun[w.dir]
+	}
 	n.mu.Unlock()
 	if n.faults == nil {
 		return Fault{}
 	}
-	return n.faults(*f)
+	return n.faults(w.frame)
 }
 
-// arrived counts bytes that have arrived, and the frame that they complete.
-func (n *Network) arrived(dir Direction, bytes int, whole *Frame) {
+// arrived counts bytes that arrive, and the frame that they complete.
+func (n *Network) arrived(w *way, bytes int, whole *Frame) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.bytes[dir] += int64(bytes)
+	if w.link.id == 0 {
+		return
+	}
+	n.bytes[w.dir] += int64(bytes)
 	if whole != nil {
 		n.frames = append(n.frames, *whole)
 	}
