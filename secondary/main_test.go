@@ -52,7 +52,7 @@ func inBubble(t *testing.T, change func(*secondary.Config), test func(t *testing
 	synctest.Test(t, func(t *testing.T) {
 		p := secondarytest.NewPipe()
 		f := startOn(t, p, change)
-		f.client.Dial = p.Dial
+		f.client.NetDial = p.Dial
 		test(t, f)
 	})
 }

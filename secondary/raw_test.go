@@ -21,7 +21,7 @@ type raw struct {
 
 func dialRaw(t testing.TB, f *fixture) *raw {
 	t.Helper()
-	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, NetDialContext: f.client.Dial}
+	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, NetDialContext: f.client.NetDial}
 	c, _, err := d.DialContext(f.ctx, f.client.URL, nil)
 	if err != nil {
 		t.Fatal(err)

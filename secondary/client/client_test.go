@@ -319,7 +319,7 @@ func TestAddresses(t *testing.T) {
 		"not an address":            {client.Server{URL: "http://127.0.0.1/", Key: key}, wire.ErrProtocol},
 		"nobody there":              {client.Server{URL: "ws://" + closed, Key: key}, wire.ErrUnreachable},
 		"nobody there, with TLS":    {client.Server{URL: "wss://" + closed, Key: key, Binding: wire.BindingExporter}, wire.ErrUnreachable},
-		"a name that has no server": {client.Server{URL: "wss://kist.invalid/", Key: key, Binding: wire.BindingExporter, Dial: noSuchName}, wire.ErrUnreachable},
+		"a name that has no server": {client.Server{URL: "wss://kist.invalid/", Key: key, Binding: wire.BindingExporter, NetDial: noSuchName}, wire.ErrUnreachable},
 	} {
 		if err := client.Probe(timeout(t), test.server); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
@@ -347,7 +347,7 @@ func TestContext(t *testing.T) {
 			"no SHELLO":    l.Dial,
 		} {
 			s := f.Server
-			s.Dial = dial
+			s.NetDial = dial
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			began := time.Now()
 			_, err := client.Dial(ctx, s, client.Owner(rawvault.New().Authority))
@@ -493,7 +493,7 @@ func TestDeadPeer(t *testing.T) {
 			return nil
 		}))
 		defer close(release)
-		f.Dial = l.Dial
+		f.NetDial = l.Dial
 		f.Idle = 6 * time.Second
 		c := dialFake(t, f)
 		began := time.Now()

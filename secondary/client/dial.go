@@ -32,8 +32,8 @@ type Server struct {
 	// Connected, if not nil, is called when the line is up and sign-in begins.
 	Connected func()
 
-	// Dial connects to the address (host:port). Nil is a TCP connection.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// NetDial opens the connection below TLS and WebSocket. Nil is TCP.
+	NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // signInTime bounds dialling and sign-in together.
@@ -138,7 +138,7 @@ func dial(ctx context.Context, s Server) (*line, error) {
 	case !secure && s.Binding == wire.BindingExporter:
 		return nil, fmt.Errorf("%w: %s has no TLS to bind to", wire.ErrServerIdentity, url)
 	}
-	connect := s.Dial
+	connect := s.NetDial
 	if connect == nil {
 		connect = new(net.Dialer).DialContext
 	}
