@@ -34,6 +34,8 @@ type engine struct {
 	now   time.Time // of this step
 	heard time.Time // when the secondary last moved something on; zero: nothing is waited for
 
+	carried, came uint64 // bytes of the connection at heard, and of those received at logged
+
 	phase     phase
 	size      uint64 // commits verified, in a full sync again
 	first     uint64 // size that the secondary named at BIND
@@ -103,8 +105,11 @@ type Report struct {
 
 const (
 	// stallTime is how long a secondary may leave a session without anything
-	// that was asked for, whatever else it says.
-	stallTime = time.Minute
+	// that was asked for, whatever else it says. That it says nothing at all
+	// the connection finds out sooner.
+	stallTime = 2 * time.Minute
+	// stallBytes is what a line carries in that time that is slow, and not idle.
+	stallBytes = 4 << 10
 	// probeTime is how long it may take to answer when it was asked whether it
 	// is still there.
 	probeTime = 5 * time.Second
@@ -282,6 +287,17 @@ func (e *engine) stalled() error {
 		return fmt.Errorf("%w: the secondary has left a request without an answer for %v", wire.ErrTimeout, stallTime)
 	}
 	return nil
+}
+
+// moved tells how many bytes the connection has sent and received so far. A
+// frame may take longer on its way than a secondary may take to answer.
+func (e *engine) moved(sent, received uint64) {
+	if sent+received-e.carried >= stallBytes && !e.heard.IsZero() {
+		e.carried, e.heard = sent+received, e.now
+	}
+	if received-e.came >= stallBytes {
+		e.came, e.logged = received, e.now
+	}
 }
 
 // maySign reports whether more may be signed: not while the secondary holds back

@@ -55,9 +55,13 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 			}
 		}
 	}()
+	counter, counts := conn.(counting)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
+	for _, w := range r.waiters {
+		w.token = 0 // of a session before
+	}
 	e.now = time.Now()
 	queue, err := e.bind() // to be sent
 	if err != nil {
@@ -67,6 +71,9 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	for {
 		local := r.v.outboxGrown()
 		e.now = time.Now()
+		if counts {
+			e.moved(counter.Sent(), counter.Received())
+		}
 		for _, step := range []func() ([]wire.Message, error){
 			e.pump,
 			func() ([]wire.Message, error) { return r.serve(e) },

@@ -157,7 +157,6 @@ func (r *runner) fail(err error, all bool) {
 		err = ErrStopped
 	}
 	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
-		w.token = 0
 		if !all && !w.once {
 			return false
 		}
