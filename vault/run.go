@@ -56,7 +56,7 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 	defer func() {
 		v.setRunning(false)
 		r.fail(err, true)
-		r.end(err)
+		r.tell.end(lastProgress(r.last, err))
 	}()
 	select {
 	case <-v.nudge: // of a time before
@@ -96,7 +96,7 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 		v.conf.Logger.Info("sync interrupted", "err", err, "retry", pause)
 		p := r.last
 		p.State, p.Err, p.Retry = StateOffline, err, pause
-		r.tell.tell(p)
+		r.say(p)
 		if err := r.sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -113,8 +113,8 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 	case <-r.v.closed:
 		return ErrClosed
 	}
-	r.tell.tell(e.progress(StateConnecting, nil))
-	conn, err := dial(ctx, r.o, func() { r.tell.tell(e.progress(StateSigningIn, nil)) })
+	r.say(e.progress(StateConnecting, nil))
+	conn, err := dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn, nil)) })
 	if err == nil {
 		err = r.session(ctx, conn, e)
 		if cerr := conn.Close(); err == nil {
@@ -129,6 +129,14 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 	return r.v.alarm(err)
 }
 
+// say tells the listener, and those of the waiters.
+func (r *runner) say(p Progress) {
+	r.tell.tell(p)
+	for _, w := range r.waiters {
+		w.tell.tell(p)
+	}
+}
+
 // counting is a connection that counts its bytes.
 type counting interface {
 	Sent() uint64
@@ -138,9 +146,8 @@ type counting interface {
 // dialer opens a session; signingIn is called when there is a connection.
 type dialer func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error)
 
-// end tells the listener of the end, and why.
-func (r *runner) end(err error) {
-	p := r.last
+// lastProgress returns what is told when a sync has ended with err.
+func lastProgress(p Progress, err error) Progress {
 	p.State, p.Err, p.Retry = StateOffline, err, 0
 	if _, again := retry(err); err != nil && !again && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed) {
 		p.State = StateRefused
@@ -148,7 +155,7 @@ func (r *runner) end(err error) {
 	if IsAlarm(err) {
 		p.State = StateAlarm
 	}
-	r.tell.end(p)
+	return p
 }
 
 // sleep waits before the next attempt: for a time, or until somebody asks for
@@ -184,7 +191,7 @@ func (r *runner) rest(ctx context.Context) error {
 		}
 		p := r.last
 		p.State = StatePaused
-		r.tell.tell(p)
+		r.say(p)
 		select {
 		case <-changed:
 		case <-ctx.Done():

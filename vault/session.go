@@ -72,11 +72,13 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		local := r.v.outboxGrown()
 		e.now = time.Now()
 		if counts {
-			e.moved(counter.Sent(), counter.Received())
+			sent, received := counter.Sent(), counter.Received()
+			e.moved(sent, received)
+			e.report.BytesOut, e.report.BytesIn = int64(sent), int64(received)
 		}
 		for _, step := range []func() ([]wire.Message, error){
-			e.pump,
 			func() ([]wire.Message, error) { return r.serve(e) },
+			e.pump,
 		} {
 			more, err := step()
 			if err != nil {
@@ -103,7 +105,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 				calm = true
 			}
 		}
-		r.tell.tell(e.progress(e.state(done), nil))
+		r.say(e.progress(e.state(done), nil))
 		var send chan<- []wire.Message
 		if len(queue) > 0 {
 			send = out

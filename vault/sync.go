@@ -80,32 +80,35 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 	if err := v.ready(); err != nil {
 		return &Report{}, err
 	}
+	tell := notify(o.Progress)
 	for {
 		running, paused, changed := v.running()
 		if !running || paused {
 			break
 		}
-		w := &waiter{ctx: ctx, down: true, full: o.Full, once: true, done: make(chan error, 1)}
+		w := &waiter{ctx: ctx, down: true, full: o.Full, once: true, tell: tell, done: make(chan error, 1)}
 		if o.Mode != PullOnly {
 			var err error
 			if w.up, err = v.lastLocal(); err != nil {
+				tell.end(lastProgress(Progress{}, err))
 				return &Report{}, err
 			}
 		}
 		v.SyncNow()
 		if taken, err := v.handOver(w, changed); taken {
+			tell.end(lastProgress(Progress{}, err))
 			if err != nil && w.ctx.Err() != nil {
 				return v.summary(Report{}, err) // the runner may still have it
 			}
 			return v.summary(w.report, err)
 		}
 	}
-	r := &runner{v: v, o: &o, tell: notify(o.Progress)}
+	r := &runner{v: v, o: &o, tell: tell}
 	err := r.attempt(ctx, &engine{v: v, mode: o.Mode, full: o.Full}, v.connect)
 	if errors.Is(err, errUnknownStub) {
 		err = r.attempt(ctx, &engine{v: v, mode: o.Mode, full: o.Full, own: true}, v.connect)
 	}
-	r.end(err)
+	tell.end(lastProgress(r.last, err))
 	return v.summary(r.total, err)
 }
 
@@ -165,6 +168,6 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 		s.Connected = signingIn
 		return o.dial(ctx, s, id)
 	})
-	r.end(err)
+	r.tell.end(lastProgress(r.last, err))
 	return v.summary(r.total, err)
 }

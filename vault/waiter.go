@@ -17,6 +17,7 @@ type waiter struct {
 	full bool   // after a full sync
 	once bool   // it shares the fate of the session, and does not wait for another
 
+	tell *notifier  // is told what the runner does meanwhile
 	done chan error // holds one
 	// report is what the session did while the waiter waited, set before done.
 	report Report
@@ -112,11 +113,7 @@ func (r *runner) done(e *engine) Report {
 // serve brings the waiters on: it returns what has to be asked for them, and
 // ends those whose point has come.
 func (r *runner) serve(e *engine) (out []wire.Message, err error) {
-	e.mode = r.o.Mode
 	for _, w := range r.waiters {
-		if w.up > 0 && e.mode == PullOnly {
-			e.mode = TwoWay
-		}
 		if w.full && !e.full {
 			e.full = true
 			out = append(out, e.again()...)
@@ -127,9 +124,7 @@ func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 			out = append(out, mark...)
 		}
 	}
-	if len(r.waiters) == 0 {
-		return nil, nil
-	}
+	var ended []*waiter
 	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
 		if err != nil || w.ctx.Err() != nil {
 			return err == nil
@@ -143,11 +138,19 @@ func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 				return false
 			}
 		}
-		now := r.done(e)
-		w.report = now.minus(&w.base)
-		w.done <- nil
+		ended = append(ended, w)
 		return true
 	})
+	e.mode = r.o.Mode
+	for _, w := range r.waiters {
+		if w.up > 0 && e.mode == PullOnly {
+			e.mode = TwoWay
+		}
+	}
+	for _, w := range ended {
+		w.report = r.done(e).minus(&w.base)
+		w.done <- nil
+	}
 	return out, err
 }
 
@@ -160,8 +163,7 @@ func (r *runner) fail(err error, all bool) {
 		if !all && !w.once {
 			return false
 		}
-		now := r.total
-		w.report = now.minus(&w.base)
+		w.report = r.total.minus(&w.base)
 		w.done <- fmt.Errorf("sync: %w", err)
 		return true
 	})
