@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -123,13 +125,23 @@ func (n *notifier) tell(p Progress) {
 	}
 }
 
-// end tells the last progress and waits for the listener to have taken it, but
-// not for ever: one that blocks keeps its goroutine, and not the sync.
-func (n *notifier) end(p Progress) {
+// end tells that the sync has ended, and why, and waits for the listener to have
+// taken it, but not for ever: one that blocks keeps its goroutine, and not the
+// sync.
+func (n *notifier) end(err error) {
 	if n == nil {
 		return
 	}
-	p.End = true
+	n.mu.Lock()
+	p := n.last
+	n.mu.Unlock()
+	p.State, p.Err, p.Retry, p.End = StateOffline, err, 0, true
+	if _, again := retry(err); err != nil && !again && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed) {
+		p.State = StateRefused
+	}
+	if IsAlarm(err) {
+		p.State = StateAlarm
+	}
 	n.tell(p)
 	timer := time.NewTimer(listenerTime)
 	defer timer.Stop()

@@ -56,7 +56,7 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 	defer func() {
 		v.setRunning(false)
 		r.fail(err, true)
-		r.tell.end(lastProgress(r.last, err))
+		r.tell.end(err)
 	}()
 	select {
 	case <-v.nudge: // of a time before
@@ -145,18 +145,6 @@ type counting interface {
 
 // dialer opens a session; signingIn is called when there is a connection.
 type dialer func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error)
-
-// lastProgress returns what is told when a sync has ended with err.
-func lastProgress(p Progress, err error) Progress {
-	p.State, p.Err, p.Retry = StateOffline, err, 0
-	if _, again := retry(err); err != nil && !again && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed) {
-		p.State = StateRefused
-	}
-	if IsAlarm(err) {
-		p.State = StateAlarm
-	}
-	return p
-}
 
 // sleep waits before the next attempt: for a time, or until somebody asks for
 // something.

@@ -90,13 +90,13 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 		if o.Mode != PullOnly {
 			var err error
 			if w.up, err = v.lastLocal(); err != nil {
-				tell.end(lastProgress(Progress{}, err))
+				tell.end(err)
 				return &Report{}, err
 			}
 		}
 		v.SyncNow()
 		if taken, err := v.handOver(w, changed); taken {
-			tell.end(lastProgress(Progress{}, err))
+			tell.end(err)
 			if err != nil && w.ctx.Err() != nil {
 				return v.summary(Report{}, err) // the runner may still have it
 			}
@@ -108,7 +108,7 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 	if errors.Is(err, errUnknownStub) {
 		err = r.attempt(ctx, &engine{v: v, mode: o.Mode, full: o.Full, own: true}, v.connect)
 	}
-	tell.end(lastProgress(r.last, err))
+	tell.end(err)
 	return v.summary(r.total, err)
 }
 
@@ -168,6 +168,6 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 		s.Connected = signingIn
 		return o.dial(ctx, s, id)
 	})
-	r.tell.end(lastProgress(r.last, err))
+	r.tell.end(err)
 	return v.summary(r.total, err)
 }
