@@ -21,17 +21,25 @@ type registry struct {
 // enter makes s the session of w and ends the one before. When it returns, the
 // older session has done the last that it will do. A session enters once, so
 // that no two can wait for each other.
-func (r *registry) enter(w who, s *Session, reason error) {
+//
+// A session that began before the one that is there is not let in: its
+// connection broke while it signed in, and its device has come back since.
+func (r *registry) enter(w who, s *Session, reason error) error {
 	r.mu.Lock()
-	older := r.sessions[w]
+	other := r.sessions[w]
+	if other != nil && other.number > s.number {
+		r.mu.Unlock()
+		return reason
+	}
 	if r.sessions == nil {
 		r.sessions = make(map[who]*Session)
 	}
 	r.sessions[w] = s
 	r.mu.Unlock()
-	if older != nil {
-		older.End(reason)
+	if other != nil {
+		other.End(reason)
 	}
+	return nil
 }
 
 // leave forgets s.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gorilla/websocket"
 
@@ -21,6 +22,7 @@ type Server struct {
 	config   Config
 	upgrader websocket.Upgrader
 	sessions registry
+	begun    atomic.Uint64 // sessions so far
 
 	// ctx ends what sessions do with the engine when Shutdown runs out of time.
 	ctx    context.Context

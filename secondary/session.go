@@ -19,6 +19,7 @@ import (
 // A message that is [Final] is the last: the session is over.
 type Session struct {
 	server   *Server
+	number   uint64 // sessions that began later have higher ones
 	exporter []byte
 	wake     func()
 
@@ -48,7 +49,7 @@ const (
 // connection's TLS exporter gives, nil without TLS. wake is called, from any
 // goroutine, when Next may have something to say; it must not wait.
 func (s *Server) NewSession(exporter []byte, wake func()) *Session {
-	return &Session{server: s, exporter: exporter, wake: wake}
+	return &Session{server: s, number: s.begun.Add(1), exporter: exporter, wake: wake}
 }
 
 // Final reports whether m ends the session.

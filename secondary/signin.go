@@ -59,7 +59,10 @@ func (s *Session) auth(ctx context.Context, m *wire.Auth) (wire.Message, error) 
 	if author.Revoked != 0 {
 		return &wire.Fail{Code: wire.CodeRevoked}, nil
 	}
-	reply := s.signedIn(who{m.Vault, m.Device})
+	reply, err := s.signedIn(who{m.Vault, m.Device})
+	if err != nil {
+		return nil, err
+	}
 	// A revocation that was under way has looked for this session before it
 	// was there to be ended.
 	author, err = s.server.config.Engine.Author(ctx, m.Vault, m.Device)
@@ -86,15 +89,17 @@ func (s *Session) create(ctx context.Context, m *wire.Create) (wire.Message, err
 	if err != nil {
 		return nil, err
 	}
-	return s.signedIn(who{vault, keys.DeviceID{}}), nil
+	return s.signedIn(who{vault, keys.DeviceID{}})
 }
 
 // signedIn takes over from the device's older session, if there is one.
-func (s *Session) signedIn(w who) wire.Message {
+func (s *Session) signedIn(w who) (wire.Message, error) {
+	if err := s.server.sessions.enter(w, s, wire.ErrReplaced); err != nil {
+		return nil, err
+	}
 	s.me = w
 	s.state = stateSigned
-	s.server.sessions.enter(w, s, wire.ErrReplaced)
-	return &wire.OK{}
+	return &wire.OK{}, nil
 }
 
 // endRevoked ends the sessions of the devices that a control commit revoked: of

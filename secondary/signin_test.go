@@ -193,6 +193,21 @@ func TestSecondSession(t *testing.T) {
 	}
 }
 
+// A sign-in that was on its way when its connection broke does not end the session
+// with which the device has come back.
+func TestLateSignIn(t *testing.T) {
+	f := start(t, nil)
+	v, devices := f.vault(1)
+	late := dialRaw(t, f)
+	proof := deviceProof(late.hello(), v, devices[0])
+	back := f.device(v, devices[0])
+	late.send(proof)
+	if e, ok := late.message().(*wire.Error); !ok || e.Code != wire.CodeReplaced {
+		t.Errorf("late sign-in: %+v, want ERROR with replaced", e)
+	}
+	back.bind(v, 1, 0)
+}
+
 // Revoking a device ends its session.
 func TestRevokedWhileSignedIn(t *testing.T) {
 	f := start(t, nil)
