@@ -54,6 +54,14 @@ func (s *state) ensureAbout(tag keys.Tag, epoch uint32) (*pendingChange, error) 
 	if err != nil || name == "" || e != nil && len(e.live)+len(e.pending) > 0 {
 		return nil, err
 	}
+	if k, err := s.keeping(); err != nil {
+		return nil, err
+	} else if !k.has(tag) {
+		// Whoever wrote to it first has put one.
+		if any, err := s.log.AnyLive(tag); err != nil || any {
+			return nil, err
+		}
+	}
 	if e == nil {
 		e = &entry{name: aboutName}
 	}

@@ -143,6 +143,14 @@ func (s *state) apply(in *incoming, done *applied) error {
 	} else if s.acked.Get(localKey(uint64(eff.ID))) != nil {
 		return &commitlog.CommitError{ID: eff.ID, Err: commitlog.ErrOwnCommitMissing, Reason: "a commit of this device was acknowledged at this place"}
 	}
+	keeping, err := s.keeping()
+	if err != nil {
+		return err
+	}
+	left := c.Header.Kind != commitlog.KindControl && !keeping.has(c.Header.Tag)
+	if left {
+		in.leaveOut()
+	}
 	if err := s.log.Append(c, in.bundle.Blobs, eff, millis(s.v.conf.Now())); err != nil {
 		return err
 	}
@@ -173,7 +181,10 @@ func (s *state) apply(in *incoming, done *applied) error {
 	if err := ix.unlist(); err != nil {
 		return err
 	}
-	return ix.flush()
+	if err := ix.flush(); err != nil || !left {
+		return err
+	}
+	return s.forgetDead(c, eff)
 }
 
 // confirm matches a commit of this device in the log with the one it signed, and
@@ -282,7 +293,7 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 	s := ix.s
 	gone := ch.Op == commitlog.OpDelete || void
 	if !gone {
-		if err := s.want(id, ch, here); err != nil {
+		if err := s.want(id, ch, here, 0); err != nil {
 			return err
 		}
 		if o.reason != "" {
@@ -389,33 +400,6 @@ func (ix *indexer) unlist() error {
 	}
 	return nil
 }
-
-// want notes what of a live change is not here and has to be fetched.
-func (s *state) want(id commitlog.ChangeID, ch *commitlog.Change, here bool) error {
-	var what byte
-	if !here {
-		what |= wantBlob
-	}
-	if ch.HasObject() {
-		_, whole, err := s.v.objects.Have(ch.ObjectHash)
-		if err != nil {
-			return err
-		}
-		if !whole {
-			what |= wantObject
-		}
-	}
-	if what == 0 {
-		return nil
-	}
-	return s.missing.Put(changeKey(id), []byte{what})
-}
-
-// What is missing of a change, as bits.
-const (
-	wantBlob   = 1
-	wantObject = 2
-)
 
 // supersededIn moves those of a record's live changes that were superseded into
 // its history.

@@ -37,6 +37,8 @@ type engine struct {
 	carried, came uint64 // bytes of the connection at heard, and of those received at logged
 
 	phase     phase
+	selection []byte // in force when BIND was sent
+	sweeping  bool   // a changed selection is to be carried out
 	size      uint64 // commits verified, in a full sync again
 	first     uint64 // size that the secondary named at BIND
 	need      uint64 // size at which the device is in step: first, or acknowledged later
@@ -56,6 +58,7 @@ type engine struct {
 	refusals int       // refusals that led to building anew
 	wanting  int       // what is in missing, as far as known
 	fetching map[uint32]fetchRequest
+	late     []lateBlob // that have come and are not stored
 	request  uint32
 	uploaded map[commitlog.Hash]bool // objects that the secondary has
 	object   *objectUpload           // under way
@@ -97,7 +100,8 @@ type Report struct {
 	Quarantine int    // changes whose content cannot be used, in all
 	Aside      int    // own changes that the secondary refused, in all
 	Pending    int    // own changes that are not in the log yet, in all
-	Missing    int    // changes whose content has not come, in all
+	Missing    int    // changes whose content is to be here and has not come, in all
+	Forgotten  int    // changes whose content is here no more, since it is not selected
 	Commits    uint64 // size of the verified log
 	BytesIn    int64  // frames received
 	BytesOut   int64  // frames sent
@@ -121,7 +125,8 @@ const (
 	uploadFrames  = 4       // UPLOAD frames under way
 	uploadBytes   = 1 << 20 // bytes that fill a frame
 	objectWindow  = 4       // OBJECT messages under way
-	fetchWindow   = 16      // FETCH requests under way
+	fetchWindow   = 32      // FETCH requests under way
+	fetchLook     = 256     // entries of what is missing looked at for them
 	maxRefusals   = 8       // rebuilds in a session, before commits are set aside
 	buildBytes    = 4 << 20 // blobs signed in one transaction
 	fetchPageSize = wire.MaxRange
@@ -152,14 +157,17 @@ func (e *engine) follow() (out []wire.Message, err error) {
 	e.phase, e.heard = phaseBinding, e.now
 	e.parts = wire.Assembler{}
 	e.marking = false // what was under way will not be answered
-	err = e.v.view(func(s *state) (err error) {
+	err = e.v.view(func(s *state) error {
+		k, err := s.keeping()
+		if err != nil {
+			return err
+		}
+		e.selection, b.Tags = k.raw, k.bindTags()
 		if !e.full {
 			b.Size = s.log.Size()
 		}
 		e.size = b.Size
-		if !s.missing.Empty() {
-			e.wanting = 1
-		}
+		e.wants(s)
 		b.Root, err = s.log.RootAt(b.Size)
 		return err
 	})
@@ -203,7 +211,7 @@ func (e *engine) sendMark() (token uint64, out []wire.Message) {
 
 // arrived reports whether everything is here that was in the log when MARK was
 // sent.
-func (e *engine) arrived(token uint64) bool { return token != 0 && e.marked >= token && e.wanting == 0 }
+func (e *engine) arrived(token uint64) bool { return token != 0 && e.marked >= token && e.filled() }
 
 // lost reports whether a MARK will not be answered any more.
 func (e *engine) lost(token uint64) bool { return e.marked < token && !e.marking }
@@ -429,7 +437,6 @@ func (e *engine) onDownload(d *wire.Download) error {
 	e.v.openAll(slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil }))
 	var done applied
 	var size uint64
-	var wanting int
 	err := e.v.update(func(s *state) error {
 		done = applied{}
 		for i, x := range in {
@@ -446,10 +453,7 @@ func (e *engine) onDownload(d *wire.Download) error {
 			}
 		}
 		size = e.size + uint64(len(in))
-		wanting = 0
-		if !s.missing.Empty() {
-			wanting = 1
-		}
+		e.wants(s)
 		return nil
 	})
 	if err != nil {
@@ -458,7 +462,7 @@ func (e *engine) onDownload(d *wire.Download) error {
 	if len(in) > 0 {
 		e.logged = e.now
 	}
-	e.size, e.wanting = size, wanting
+	e.size = size
 	e.report.Pulled += done.changes
 	e.report.Pushed += done.own
 	e.report.Conflicts += done.conflicts
@@ -478,12 +482,15 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	if e.phase == phaseNew {
 		return e.follow()
 	}
+	if out, err = e.look(); err != nil || len(out) > 0 {
+		return out, err
+	}
 	behind := e.size < e.first || e.parts.Partial()
 	if e.phase != phaseBound || behind && !e.quick {
 		return nil, nil
 	}
-	if e.wanting > 0 && !behind {
-		if out, err = e.fetch(); err != nil || len(out) > 0 || e.wanting > 0 {
+	if !behind {
+		if out, err = e.fill(); err != nil || len(out) > 0 || e.wanting > 0 {
 			return out, err
 		}
 	}
@@ -509,7 +516,7 @@ func (e *engine) pump() (out []wire.Message, err error) {
 // pulled reports whether the log is here as far as the secondary named it, with
 // all that belongs to it.
 func (e *engine) pulled() bool {
-	return e.phase == phaseBound && e.size >= e.need && e.wanting == 0
+	return e.phase == phaseBound && e.size >= e.need && e.filled()
 }
 
 // inStep reports whether everything that the session is for is done: the log is

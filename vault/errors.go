@@ -19,6 +19,12 @@ var (
 	ErrDamaged = errors.New("the vault's store is damaged")
 	// ErrNotFound: there is no such record, version or namespace.
 	ErrNotFound = errors.New("not found")
+	// ErrNotSelected: the namespace is not kept on this device, so what is in it
+	// is not known; see Selection.
+	ErrNotSelected = errors.New("the namespace is not selected for this device")
+	// ErrNotHere: the value is at the secondary and not on this device; see
+	// Namespace.Fetch.
+	ErrNotHere = errors.New("the value is not on this device")
 	// ErrCondition: the record is not as IfAbsent or IfRevision asked.
 	ErrCondition = errors.New("the record has changed")
 	// ErrInvalid: a name, namespace or option that cannot be.

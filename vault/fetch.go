@@ -17,29 +17,52 @@ type fetchRequest struct {
 	offset uint64
 }
 
-// fetch asks for content that did not come with its commit.
+// A lateBlob is a blob that came after its commit.
+type lateBlob struct {
+	id   commitlog.ChangeID
+	blob []byte
+}
+
+// fetch asks for content that did not come with its commit: for a window of
+// blobs, which are stored together, and for the next piece of one object.
 func (e *engine) fetch() (out []wire.Message, err error) {
-	if len(e.fetching) > 0 {
-		return nil, nil
-	}
-	if !e.planned {
-		if err := e.plan(); err != nil {
-			return nil, err
+	for err == nil && len(out) == 0 && len(e.fetching) == 0 && e.wanting > 0 {
+		if !e.planned {
+			err = e.plan()
+		}
+		if err == nil {
+			out, err = e.nextFetches()
 		}
 	}
+	return out, err
+}
+
+// nextFetches is fetch for what stands first on the list; it takes off the list
+// what is found to be here.
+func (e *engine) nextFetches() (out []wire.Message, err error) {
+	var settled []commitlog.ChangeID
 	err = e.v.view(func(s *state) error {
-		objects := 0
-		return s.missing.Scan(nil, func(k, what []byte) (bool, error) {
-			id := commitlog.ChangeID{Commit: commitlog.CommitID(be.Uint64(k)), Index: be.Uint16(k[8:])}
-			ch, _, err := s.log.Entry(id)
+		looked := 0
+		object := false
+		return s.missing.Scan(nil, func(k, noted []byte) (bool, error) {
+			looked++
+			id := parseChangeKey(k)
+			ch, blob, err := s.log.Entry(id)
 			if err != nil {
 				return false, err
 			}
-			if what[0]&wantBlob != 0 {
+			what, err := s.lacks(id, &ch, blob != nil, noted[0]&wantAsked)
+			if err != nil {
+				return false, err
+			}
+			if what == 0 {
+				settled = append(settled, id)
+			}
+			if what&wantBlob != 0 {
 				out = append(out, e.ask(fetchRequest{id: id, size: uint64(ch.BlobSize)}, ch.BlobSize))
 			}
-			if what[0]&wantObject != 0 && objects == 0 {
-				objects++
+			if what&wantObject != 0 && !object {
+				object = true
 				have, err := s.v.objects.Write(ch.ObjectHash, int64(ch.ObjectSize), 0, nil)
 				if err != nil {
 					return false, err
@@ -47,13 +70,15 @@ func (e *engine) fetch() (out []wire.Message, err error) {
 				r := fetchRequest{id: id, object: true, hash: ch.ObjectHash, size: ch.ObjectSize, offset: uint64(have)}
 				if r.offset < r.size {
 					out = append(out, e.ask(r, uint32(min(ch.ObjectSize-r.offset, fetchPageSize))))
+				} else {
+					settled = append(settled, id)
 				}
 			}
-			return len(out) < fetchWindow, nil
+			return len(out) < fetchWindow && looked < fetchLook, nil
 		})
 	})
 	if err == nil && len(out) == 0 {
-		err = e.settleMissing()
+		err = e.settle(settled)
 	}
 	return out, err
 }
@@ -91,40 +116,17 @@ func (e *engine) ask(r fetchRequest, length uint32) wire.Message {
 	return &wire.Fetch{Request: e.request, Commit: r.id.Commit, Index: r.id.Index, Object: r.object, Offset: r.offset, Length: max(length, 1)}
 }
 
-// settleMissing takes off the list what is here by now.
-func (e *engine) settleMissing() error {
+// settle takes off the list what is here by now.
+func (e *engine) settle(ids []commitlog.ChangeID) error {
 	return e.v.update(func(s *state) error {
-		var have []commitlog.ChangeID
-		err := s.missing.Scan(nil, func(k, _ []byte) (bool, error) {
-			have = append(have, commitlog.ChangeID{Commit: commitlog.CommitID(be.Uint64(k)), Index: be.Uint16(k[8:])})
-			return true, nil
-		})
-		for _, id := range have {
-			if err := e.found(s, id); err != nil {
+		for _, id := range ids {
+			if err := s.found(id); err != nil {
 				return err
 			}
 		}
-		return err
+		e.wants(s)
+		return nil
 	})
-}
-
-// found takes one change off the list of what is missing, if all of it is here.
-func (e *engine) found(s *state, id commitlog.ChangeID) error {
-	ch, blob, err := s.log.Entry(id)
-	if err != nil {
-		return err
-	}
-	if err := s.missing.Delete(changeKey(id)); err != nil {
-		return err
-	}
-	if err := s.want(id, &ch, blob != nil); err != nil {
-		return err
-	}
-	e.wanting = 0
-	if !s.missing.Empty() {
-		e.wanting = 1
-	}
-	return nil
 }
 
 func (e *engine) onBlobs(b *wire.Blobs) error {
@@ -135,44 +137,75 @@ func (e *engine) onBlobs(b *wire.Blobs) error {
 	delete(e.fetching, b.Request)
 	e.missingBytes -= min(e.missingBytes, uint64(len(b.Data)))
 	e.pulledBytes += uint64(len(b.Data))
-	if b.Absent {
+	var err error
+	switch {
+	case b.Absent:
+		err = e.absent(r)
+	case b.Size != r.size || len(b.Data) == 0:
+		err = &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrBlob, Reason: fmt.Sprintf("the content of change %v has another size", r.id)}
+	case r.object:
+		err = e.objectPart(r, b.Data)
+	default:
+		e.late = append(e.late, lateBlob{r.id, b.Data})
+	}
+	if err != nil || len(e.fetching) > 0 {
+		return err
+	}
+	return e.storeLate()
+}
+
+// absent takes the answer that content is no longer kept. It may be so where it
+// was superseded while it was asked for.
+func (e *engine) absent(r fetchRequest) error {
+	return e.v.view(func(s *state) error {
+		if s.missing.Get(changeKey(r.id)) == nil {
+			return nil
+		}
 		return &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrOmission, Reason: fmt.Sprintf("the content of change %v is live and was not sent", r.id)}
-	}
-	if b.Size != r.size || len(b.Data) == 0 {
-		return &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrBlob, Reason: fmt.Sprintf("the content of change %v has another size", r.id)}
-	}
-	if !r.object {
-		return e.lateBlob(r.id, b.Data)
-	}
-	have, err := e.v.objects.Write(r.hash, int64(r.size), int64(r.offset), b.Data)
+	})
+}
+
+func (e *engine) objectPart(r fetchRequest, data []byte) error {
+	have, err := e.v.objects.Write(r.hash, int64(r.size), int64(r.offset), data)
 	if errors.Is(err, commitlog.ErrBlob) {
 		return &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrBlob, Reason: fmt.Sprintf("the object of change %v is another", r.id)}
 	}
-	if err != nil {
+	if err != nil || uint64(have) < r.size {
 		return err
 	}
-	if uint64(have) == r.size {
-		return e.v.update(func(s *state) error { return e.found(s, r.id) })
-	}
-	return nil
+	return e.settle([]commitlog.ChangeID{r.id})
 }
 
-// lateBlob stores and indexes a blob that came after its commit.
-func (e *engine) lateBlob(id commitlog.ChangeID, blob []byte) error {
+// storeLate stores and indexes the blobs that have come and are still missing.
+func (e *engine) storeLate() error {
+	if len(e.late) == 0 {
+		return nil
+	}
 	var done applied
 	err := e.v.update(func(s *state) error {
 		done = applied{}
-		if err := s.late(id, blob, &done); err != nil {
-			return err
+		for _, l := range e.late {
+			if s.missing.Get(changeKey(l.id)) == nil {
+				continue
+			}
+			if err := s.late(l.id, l.blob, &done); err != nil {
+				return err
+			}
+			if err := s.found(l.id); err != nil {
+				return err
+			}
 		}
-		return e.found(s, id)
+		e.wants(s)
+		return nil
 	})
+	e.late = nil
 	e.report.Pulled += done.changes
+	e.report.Conflicts += done.conflicts
 	return err
 }
 
 // late stores the blob of a change whose commit is in the log, and indexes it if
-// the change is live.
+// the change is live. It does nothing where the namespace is not kept.
 func (s *state) late(id commitlog.ChangeID, blob []byte, done *applied) error {
 	raw, err := s.log.Header(id.Commit)
 	if err != nil {
@@ -181,6 +214,9 @@ func (s *state) late(id commitlog.ChangeID, blob []byte, done *applied) error {
 	h, err := commitlog.ParseHeader(raw)
 	if err != nil {
 		return fmt.Errorf("%w: commit %d: %v", ErrDamaged, id.Commit, err)
+	}
+	if k, err := s.keeping(); err != nil || !k.has(h.Tag) {
+		return err
 	}
 	ch, _, err := s.log.Entry(id)
 	if err != nil {

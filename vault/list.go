@@ -38,7 +38,8 @@ const pageNames = 1 << 16
 // are not read: Record.Value is nil then, see [Namespace.Open].
 //
 // An error about one record comes with its name, and the list goes on; one that
-// comes without a record ends it.
+// comes without a record ends it. In a namespace that is not kept on this device
+// that is [ErrNotSelected], after the records that it wrote itself.
 func (n *Namespace) List(ctx context.Context, sel ...Select) iter.Seq2[*Record, error] {
 	var o selection
 	for _, f := range sel {
@@ -61,7 +62,7 @@ func (n *Namespace) List(ctx context.Context, sel ...Select) iter.Seq2[*Record, 
 				if !o.names {
 					found, err := n.look(name)
 					switch {
-					case errors.Is(err, ErrNotFound):
+					case errors.Is(err, ErrNotFound), errors.Is(err, ErrNotSelected):
 						continue // it went meanwhile
 					case err == nil:
 						rec = found
@@ -76,6 +77,9 @@ func (n *Namespace) List(ctx context.Context, sel ...Select) iter.Seq2[*Record, 
 				}
 			}
 			if len(page) < pageNames {
+				if err := n.selected(); err != nil {
+					yield(nil, opError("list", n.name, "", err))
+				}
 				return
 			}
 			after = &page[len(page)-1]
@@ -90,7 +94,10 @@ func (n *Namespace) look(name string) (rec *Record, err error) {
 		if err != nil {
 			return err
 		}
-		if e == nil || e.hidden(millis(n.v.conf.Now())) {
+		if e == nil {
+			return s.unknown(n.v.keys.tag(n.name))
+		}
+		if e.hidden(millis(n.v.conf.Now())) {
 			return ErrNotFound
 		}
 		rec, err = s.get(n.name, e)
@@ -179,7 +186,9 @@ func (n *Namespace) History(ctx context.Context, name string) iter.Seq2[*Record,
 		key := n.v.keys.recordKey(n.v.keys.tag(n.name), name)
 		pending, logged, err := n.versions(key)
 		if err == nil && len(pending)+len(logged) == 0 {
-			err = ErrNotFound
+			if err = n.selected(); err == nil {
+				err = ErrNotFound
+			}
 		}
 		if err != nil {
 			yield(nil, opError("history", n.name, name, err))
@@ -252,7 +261,9 @@ func (n *Namespace) version(key recordKey, id commitlog.ChangeID, local uint64) 
 		if h.payload.Object == nil && !rec.Deleted {
 			rec.Value = h.payload.Value
 		}
-		return nil
+		here, err := s.valueHere(h.payload)
+		rec.Away = !here
+		return err
 	})
 	return rec, err
 }

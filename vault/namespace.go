@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 )
@@ -35,6 +36,7 @@ type Record struct {
 	Deleted     bool               // it ended the record; only in a history or an Event
 	Live        bool               // it is the record's present state, or one of its siblings
 	Pending     bool               // it is not in the verified log yet
+	Away        bool               // its value was left at the secondary: see Namespace.Fetch
 	Siblings    int                // versions written at the same time beside this one
 }
 
@@ -182,7 +184,9 @@ func (n *Namespace) Delete(ctx context.Context, name string, opts ...Option) err
 	return opError("delete", n.name, name, err)
 }
 
-// Get returns a record with its value, [ErrNotFound] if there is none. The value
+// Get returns a record with its value, [ErrNotFound] if there is none,
+// [ErrNotSelected] if that cannot be known here and [ErrNotHere] if its value
+// was left at the secondary. The value
 // is the caller's. A long value is read into memory whole; Open does not.
 func (n *Namespace) Get(ctx context.Context, name string) (*Record, error) {
 	rec, r, err := n.Open(ctx, name)
@@ -201,6 +205,8 @@ func (n *Namespace) Get(ctx context.Context, name string) (*Record, error) {
 // Open returns a record and a reader of its value, which the caller closes. A
 // long value is opened chunk by chunk as it is read: every byte is authentic,
 // and that it is whole is known at io.EOF. A short one is in Record.Value, too.
+// Where the value was left at the secondary the error is [ErrNotHere], and the
+// record is there all the same: see [Namespace.Fetch].
 func (n *Namespace) Open(ctx context.Context, name string) (*Record, io.ReadCloser, error) {
 	fail := func(err error) (*Record, io.ReadCloser, error) { return nil, nil, opError("get", n.name, name, err) }
 	if err := (&change{namespace: n.name, name: name}).check(); err != nil {
@@ -209,30 +215,20 @@ func (n *Namespace) Open(ctx context.Context, name string) (*Record, io.ReadClos
 	var rec *Record
 	var value io.ReadCloser
 	err := n.v.view(func(s *state) error {
-		e, err := s.record(n.v.keys.recordKey(n.v.keys.tag(n.name), name))
-		if err != nil {
-			return err
-		}
-		if e == nil || e.hidden(millis(n.v.conf.Now())) {
-			return ErrNotFound
-		}
-		heads, err := s.heads(e)
-		if err != nil {
-			return err
-		}
-		if len(heads) == 0 {
-			return s.absence(e)
-		}
-		h, err := s.understood(&heads[0])
+		e, h, siblings, err := s.show(n.name, name)
 		if err != nil {
 			return err
 		}
 		rec = s.toRecord(n.name, e, h)
-		rec.Siblings = len(heads) - 1
+		rec.Siblings = siblings
 		value, err = s.value(n.name, h, rec)
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotHere) && rec != nil:
+		rec.Away = true
+		return rec, nil, opError("get", n.name, name, err)
+	case err != nil:
 		return fail(err)
 	}
 	return rec, value, nil
@@ -247,7 +243,7 @@ func (s *state) absence(e *entry) error {
 	}
 	for _, id := range e.live {
 		if s.missing.Get(changeKey(id)) != nil {
-			return fmt.Errorf("its content has not come yet: sync first")
+			return fmt.Errorf("%w: it has not come yet, sync first", ErrNotHere)
 		}
 		if s.quarantine.Get(changeKey(id)) != nil {
 			return fmt.Errorf("%w: change %v does not open", ErrNotUnderstood, id)
@@ -337,8 +333,11 @@ func (v *Vault) openObject(tag keys.Tag, epoch uint32, ref *seal.ObjectRef) (io.
 		return nil, err
 	}
 	o, err := v.objects.Open(ref.Hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotHere
+	}
 	if err != nil {
-		return nil, fmt.Errorf("its content has not come yet: %w", err)
+		return nil, err
 	}
 	r, err := sealer.OpenObject(o, uint64(o.Size), ref.Length)
 	if err != nil {

@@ -22,11 +22,13 @@ type Status struct {
 	Records    int // that show something now
 	Pending    int // local changes that are not in the log yet
 	Aside      int // … of these, refused by the secondary
-	Missing    int // changes whose content has not come
+	Missing    int // changes whose content is to be here and has not come
 	Quarantine int // changes whose content cannot be used
 	Conflicts  int // records with several versions
 	Devices    []Device
 	Namespaces []NamespaceStatus
+	Selection  Selection   // what is kept on this device
+	Selecting  bool        // … and the next sync has to carry that out
 	LastCommit *CommitInfo // nil: none
 	Alarm      string      // what the secondary was caught at; empty: nothing
 }
@@ -42,9 +44,10 @@ type Device struct {
 
 // A NamespaceStatus counts a namespace.
 type NamespaceStatus struct {
-	Name    string // empty where the device does not know it
-	Tag     keys.Tag
-	Records int
+	Name     string // empty where the device does not know it
+	Tag      keys.Tag
+	Records  int
+	Selected bool // it is kept on this device; otherwise Records are those that were written here
 }
 
 // A CommitInfo describes a commit by its header.
@@ -105,6 +108,9 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if err := s.countRecords(ctx, st, now); err != nil {
 			return err
 		}
+		if err := s.addSelection(st); err != nil {
+			return err
+		}
 		err = s.log.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
 			if id != (keys.DeviceID{}) {
 				st.Devices = append(st.Devices, Device{
@@ -122,6 +128,27 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	return st, nil
+}
+
+// addSelection adds what is kept, and the namespaces of the log that nothing
+// is here of.
+func (s *state) addSelection(st *Status) error {
+	k, err := s.keeping()
+	if err != nil {
+		return err
+	}
+	st.Selection, st.Selecting = k.clone(), s.meta.Get(metaSweep) != nil
+	here := make(map[keys.Tag]bool)
+	for i := range st.Namespaces {
+		n := &st.Namespaces[i]
+		n.Selected, here[n.Tag] = k.has(n.Tag), true
+	}
+	return s.log.Namespaces(func(tag keys.Tag) error {
+		if tag != s.v.keys.control && !here[tag] {
+			st.Namespaces = append(st.Namespaces, NamespaceStatus{Name: s.namespaceName(tag), Tag: tag, Selected: k.has(tag)})
+		}
+		return nil
+	})
 }
 
 // countRecords counts the records that show something, by namespace.

@@ -101,7 +101,11 @@ func (tx *Tx) write(op string, c *change) (Revision, error) {
 func (tx *Tx) Get(name string) (*Record, error) {
 	v := tx.s.v
 	e, err := tx.s.record(v.keys.recordKey(v.keys.tag(tx.namespace), name))
-	if err == nil && (e == nil || e.hidden(millis(v.conf.Now()))) {
+	switch {
+	case err != nil:
+	case e == nil:
+		err = tx.s.unknown(v.keys.tag(tx.namespace))
+	case e.hidden(millis(v.conf.Now())):
 		err = ErrNotFound
 	}
 	var rec *Record
@@ -126,6 +130,11 @@ func (s *state) get(namespace string, e *entry) (*Record, error) {
 	}
 	rec := s.toRecord(namespace, e, h)
 	rec.Siblings = len(heads) - 1
+	here, err := s.valueHere(h.payload)
+	if err != nil {
+		return nil, err
+	}
+	rec.Away = !here
 	if h.payload.Object == nil {
 		rec.Value = bytes.Clone(h.payload.Value)
 		if rec.Value == nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
@@ -57,6 +58,8 @@ type Vault struct {
 	keys    *keyring
 	db      *store.DB
 	objects *store.Objects
+
+	kept atomic.Pointer[keeping] // the selection last used
 
 	changedMu sync.Mutex
 	changed   chan struct{} // closed and replaced when the feed has grown
@@ -289,7 +292,7 @@ const (
 	bucketSent       = "sent"       // sequence → sentCommit
 	bucketAcked      = "acked"      // commit ID → sequence, of sent commits that were acknowledged
 	bucketRefused    = "refused"    // sequence → sentCommit
-	bucketMissing    = "missing"    // ID ‖ index → what: 1 blob, 2 object, 3 both
+	bucketMissing    = "missing"    // ID ‖ index → what, as bits: 1 blob, 2 object, 4 a reader asked for it
 	bucketQuarantine = "quarantine" // ID ‖ index → reason
 	bucketDevices    = "devices"    // device id → sealed name
 	bucketNamespaces = "namespaces" // tag → sealed name
@@ -305,13 +308,15 @@ const schemaVersion = 1
 
 // Keys of the bucket meta.
 var (
-	metaVersion  = []byte("version")  // u8
-	metaName     = []byte("name")     // sealed name of this device
-	metaSequence = []byte("sequence") // u64: the highest sequence number this device has signed with
-	metaControl  = []byte("control")  // number u64 ‖ hash 32: head of the control log
-	metaEnrol    = []byte("enrol")    // the control commit that admits this device, until it is in the log
-	metaPending  = []byte("pending")  // pendingSum
-	metaAlarm    = []byte("alarm")    // what the secondary was caught at
+	metaVersion   = []byte("version")   // u8
+	metaName      = []byte("name")      // sealed name of this device
+	metaSequence  = []byte("sequence")  // u64: the highest sequence number this device has signed with
+	metaControl   = []byte("control")   // number u64 ‖ hash 32: head of the control log
+	metaEnrol     = []byte("enrol")     // the control commit that admits this device, until it is in the log
+	metaPending   = []byte("pending")   // pendingSum
+	metaAlarm     = []byte("alarm")     // what the secondary was caught at
+	metaSelection = []byte("selection") // sealed: see Selection.encode
+	metaSweep     = []byte("sweep")     // ID ‖ index: the change that the sweep looks at next
 )
 
 // state is the vault's store within a transaction.
@@ -323,8 +328,9 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	fed    bool // the feed has grown
-	queued bool // the outbox has grown
+	kept   *keeping // see keeping
+	fed    bool     // the feed has grown
+	queued bool     // the outbox has grown, or a session has something else to do
 }
 
 func (v *Vault) open(tx *store.Tx) (*state, error) {

@@ -175,6 +175,7 @@ func (r Report) plus(o *Report) Report {
 	r.Pulled += o.Pulled
 	r.Pushed += o.Pushed
 	r.Conflicts += o.Conflicts
+	r.Forgotten += o.Forgotten
 	r.BytesIn += o.BytesIn
 	r.BytesOut += o.BytesOut
 	return r
@@ -184,6 +185,7 @@ func (r Report) minus(o *Report) Report {
 	r.Pulled -= o.Pulled
 	r.Pushed -= o.Pushed
 	r.Conflicts -= o.Conflicts
+	r.Forgotten -= o.Forgotten
 	r.BytesIn -= o.BytesIn
 	r.BytesOut -= o.BytesOut
 	return r

@@ -88,6 +88,12 @@ func (s *state) write(t *txn, c *change) (Revision, bool, error) {
 	if err != nil {
 		return 0, false, err
 	}
+	if !heads && (c.delete || c.cond != condition{}) {
+		// Whether there is such a record is known only where the namespace is kept.
+		if err := s.unknown(tag); errors.Is(err, ErrNotSelected) {
+			return 0, false, err
+		}
+	}
 	if err := c.cond.check(e, heads); err != nil {
 		return 0, false, err
 	}
