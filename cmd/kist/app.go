@@ -126,7 +126,7 @@ func newRoot(a *app) *cobra.Command {
 	}{
 		{"setup", []*cobra.Command{newInit(a), newOnboard(a), newRestore(a)}},
 		{"data", []*cobra.Command{newPut(a), newGet(a), newLs(a), newRm(a), newHistory(a), newImport(a), newExport(a)}},
-		{"sync", []*cobra.Command{newSync(a), newWatch(a), newStatus(a), newLog(a)}},
+		{"sync", []*cobra.Command{newSync(a), newSelect(a), newWatch(a), newStatus(a), newLog(a)}},
 		{"care", []*cobra.Command{newVersion(a), newCompletion(a)}},
 	} {
 		for _, c := range g.commands {

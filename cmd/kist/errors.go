@@ -183,6 +183,10 @@ func (a *app) classify(err error) *failure {
 	// Records.
 	case is(vault.ErrNotFound):
 		return set(exitNotFound, "kist ls")
+	case is(vault.ErrNotSelected):
+		return set(exitConflict, "kist select shows what this device keeps; kist select with this namespace among the others, or kist select --all, and then kist sync")
+	case is(vault.ErrNotHere):
+		return set(exitTemporary, "kist sync; kist get fetches a value that was left at the secondary")
 	case is(vault.ErrCondition):
 		return set(exitConflict, "kist get, to see what is there")
 	case is(vault.ErrTooLarge, wire.ErrTooLarge, keyfile.ErrContent, entries.ErrTooLarge):

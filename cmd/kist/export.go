@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,15 +79,28 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 	}
 	total, siblings := 0, 0
 	var bad [][2]string
+	var left []string // not kept on this device
+	var offline error // why nothing can be fetched
 	for _, namespace := range namespaces {
 		n := 0
 		ns := v.Namespace(namespace)
 		for rec, err := range ns.List(ctx, vault.NamesOnly()) {
+			if errors.Is(err, vault.ErrNotSelected) && !slices.Contains(chosen, namespace) {
+				left = append(left, namespace)
+				continue
+			}
 			if err != nil {
 				return err
 			}
 			line.Set("exporting: " + plural(total+n, "record", "records"))
-			rec, err := exportOne(ctx, w, ns, rec.Name)
+			name := rec.Name
+			rec, err := exportOne(ctx, w, ns, name)
+			if errors.Is(err, vault.ErrNotHere) && offline == nil {
+				line.Clear()
+				if offline = a.fetch(ctx, v, ns, name); offline == nil {
+					rec, err = exportOne(ctx, w, ns, name)
+				}
+			}
 			switch {
 			case err != nil && ctx.Err() != nil:
 				line.Clear()
@@ -117,6 +131,9 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		if err != nil {
 			return err
 		}
+	}
+	if len(left) > 0 {
+		a.warn("not exported, since this device does not keep them: %s", strings.Join(left, ", "))
 	}
 	if siblings > 0 {
 		a.warn("%s written at the same time as what was exported: kist history", plural(siblings, "version was", "versions were"))

@@ -19,7 +19,7 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get NAMESPACE/NAME",
 		Short: "write a record's value to standard output",
 		Long: `Write exactly the bytes of a record's value. With --json: what is known of the
-record, and the value in base64.
+record, and the value in base64. A value that was left at the secondary is fetched.
 
 What could harm a terminal is not written to one, unless with --force.`,
 		Example: `  kist get notes/todo
@@ -33,7 +33,13 @@ What could harm a terminal is not written to one, unless with --force.`,
 				return err
 			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
-				rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name)
+				ns := v.Namespace(namespace)
+				rec, r, err := ns.Open(cmd.Context(), name)
+				if errors.Is(err, vault.ErrNotHere) {
+					if err = a.fetch(cmd.Context(), v, ns, name); err == nil {
+						rec, r, err = ns.Open(cmd.Context(), name)
+					}
+				}
 				if err != nil {
 					return err
 				}

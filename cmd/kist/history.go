@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,8 +28,10 @@ written, and where it stands in the log. A removed record has a history, too.`,
 				// Of several that are live, the newest by its author's clock shows,
 				// which need not be the last in the log.
 				shown := &vault.Record{}
-				if rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name); err == nil {
-					r.Close()
+				if rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name); rec != nil {
+					if err == nil {
+						r.Close()
+					}
 					shown = rec
 				}
 				for rec, err := range v.Namespace(namespace).History(cmd.Context(), name) {
@@ -58,6 +61,9 @@ written, and where it stands in the log. A removed record has a history, too.`,
 						state = "present"
 					case rec.Live:
 						state = "at the same time"
+					}
+					if rec.Away {
+						state = strings.TrimSpace(state + " (value not here)")
 					}
 					if _, err := fmt.Fprintf(a.stdout, "%-10s  %-19s  %s  %9s  %s\n", place, timeText(rec.Time), pad(a.show(rec.Device), 16), size, state); err != nil {
 						return err

@@ -301,6 +301,11 @@ func (i *importer) long(e entries.Entry) error {
 // same reports whether the vault has the record, and whether just so.
 func (i *importer) same(ns *vault.Namespace, e entries.Entry) (had, same bool, err error) {
 	rec, have, err := ns.Open(i.ctx, e.Name)
+	if errors.Is(err, vault.ErrNotHere) {
+		if err = i.fetch(i.ctx, i.vault, ns, e.Name); err == nil {
+			rec, have, err = ns.Open(i.ctx, e.Name)
+		}
+	}
 	if errors.Is(err, vault.ErrNotFound) {
 		return false, false, nil
 	}

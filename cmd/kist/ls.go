@@ -52,6 +52,11 @@ func (a *app) list(ctx context.Context, v *vault.Vault, args []string, w io.Writ
 	if null {
 		end = "\x00"
 	}
+	var named []string
+	if len(args) > 0 {
+		namespace, _, _ := strings.Cut(args[0], "/")
+		named = []string{namespace}
+	}
 	n := 0
 	defer func() {
 		if n == 0 && long && !a.json {
@@ -61,6 +66,9 @@ func (a *app) list(ctx context.Context, v *vault.Vault, args []string, w io.Writ
 	for _, namespace := range namespaces {
 		ns := v.Namespace(namespace)
 		for rec, err := range ns.List(ctx, vault.Prefix(prefix), vault.NamesOnly()) {
+			if errors.Is(err, vault.ErrNotSelected) && !slices.Contains(named, namespace) {
+				continue // it was not asked for by name
+			}
 			if err != nil {
 				return err
 			}
@@ -88,6 +96,8 @@ func (a *app) listOne(ctx context.Context, ns *vault.Namespace, name string, w i
 		return nil // it went meanwhile
 	case err != nil && ctx.Err() != nil:
 		return err
+	case errors.Is(err, vault.ErrNotHere) && rec != nil:
+		err = nil
 	case err != nil:
 		// One bad record does not hide the others.
 		rec = &vault.Record{Namespace: ns.Name(), Name: name}
@@ -100,6 +110,9 @@ func (a *app) listOne(ctx context.Context, ns *vault.Namespace, name string, w i
 	marks := ""
 	if rec.Pending && remote {
 		marks += " (not sent)"
+	}
+	if rec.Away {
+		marks += " (at the secondary)"
 	}
 	if rec.Siblings > 0 {
 		marks += fmt.Sprintf(" (%s)", plural(rec.Siblings+1, "version", "versions"))

@@ -50,13 +50,14 @@ type jsonRecord struct {
 	Live        bool       `json:"live"`
 	Pending     bool       `json:"pending"`
 	Siblings    int        `json:"siblings"`
+	Away        bool       `json:"away,omitempty"` // its value was left at the secondary
 }
 
 func recordJSON(kind string, r *vault.Record) jsonRecord {
 	j := jsonRecord{
 		Version: jsonVersion, Type: kind, jsonAddress: jsonName(r.Namespace, r.Name), ContentType: r.ContentType, Size: r.Size,
 		Revision: uint64(r.Revision), Time: jsonTime(r.Time), Device: r.Device, Expires: jsonTime(r.Expires),
-		Available: jsonTime(r.Available), Deleted: r.Deleted, Live: r.Live, Pending: r.Pending, Siblings: r.Siblings,
+		Available: jsonTime(r.Available), Deleted: r.Deleted, Live: r.Live, Pending: r.Pending, Siblings: r.Siblings, Away: r.Away,
 	}
 	if r.Commit.Commit != 0 {
 		j.Commit = r.Commit.String()

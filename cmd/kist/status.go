@@ -156,13 +156,20 @@ func (a *app) printStatus(st *vault.Status, last *vault.CommitInfo) {
 	switch {
 	case st.Alarm != "" || st.Revoked:
 		state = a.out.Red(a.show(state))
-	case st.Pending+st.Missing+st.Quarantine > 0 || unfinished(st):
+	case st.Pending+st.Missing+st.Quarantine > 0 || st.Selecting || unfinished(st):
 		state = a.out.Yellow(a.show(state))
 	default:
 		state = a.out.Green(a.show(state))
 	}
 	fmt.Fprintf(a.stdout, "  %-10s  %s\n", "state", state)
 	line("records", recordsText(st))
+	if !st.Selection.All() || st.Selecting {
+		text := strings.Join(selectionText(&st.Selection), "; ")
+		if st.Selecting {
+			text += " (to be carried out: kist sync)"
+		}
+		line("kept here", text)
+	}
 	if st.Conflicts > 0 {
 		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist ls -l, kist history")
 	}
@@ -215,6 +222,8 @@ func stateText(st *vault.Status) string {
 		return "everything is on this device, and nowhere else"
 	case st.Pending > 0:
 		return fmt.Sprintf("%s to send, at commit %d", plural(st.Pending, "change", "changes"), st.Commits)
+	case st.Selecting:
+		return fmt.Sprintf("what is kept here was chosen anew, at commit %d: kist sync", st.Commits)
 	}
 	return fmt.Sprintf("in step at commit %d", st.Commits)
 }
@@ -273,7 +282,7 @@ type jsonStatus struct {
 	Device     jsonDevice      `json:"device"`
 	Protection jsonProtection  `json:"protection"`
 	Secondary  string          `json:"secondary"` // empty: none
-	State      string          `json:"state"`     // "local", "unfinished", "unsent", "in-step", "alarm", "revoked"
+	State      string          `json:"state"`     // "local", "unfinished", "unsent", "selecting", "in-step", "alarm", "revoked"
 	Commits    uint64          `json:"commits"`
 	Root       string          `json:"root"`
 	Epoch      uint32          `json:"epoch"`
@@ -286,6 +295,7 @@ type jsonStatus struct {
 	Conflicts  int             `json:"conflicts"`
 	Devices    []jsonDevice    `json:"devices"`
 	Namespaces []jsonNamespace `json:"namespaces"`
+	Selection  jsonSelection   `json:"selection"`
 	Last       *jsonCommit     `json:"last_change"`
 	Alarm      string          `json:"alarm,omitempty"`
 }
@@ -303,9 +313,10 @@ type jsonProtection struct {
 }
 
 type jsonNamespace struct {
-	Name    string `json:"name"` // empty: not known
-	Tag     string `json:"tag"`
-	Records int    `json:"records"`
+	Name     string `json:"name"` // empty: not known
+	Tag      string `json:"tag"`
+	Selected bool   `json:"selected"` // it is kept on this device
+	Records  int    `json:"records"`
 }
 
 type jsonCommit struct {
@@ -343,6 +354,7 @@ func (s *summary) json(dir string) *jsonStatus {
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
 		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
+		Selection: selectionJSON(&st.Selection, !st.Selecting),
 	}
 	if info, err := os.Stat(filepath.Join(dir, "device.key")); err == nil {
 		j.Protection.Mode = fmt.Sprintf("%04o", info.Mode().Perm())
@@ -351,7 +363,7 @@ func (s *summary) json(dir string) *jsonStatus {
 		j.Devices = append(j.Devices, jsonDevice{ID: d.ID.String(), Name: d.Name, This: d.This, Revoked: d.Revoked})
 	}
 	for _, n := range slices.SortedFunc(slices.Values(st.Namespaces), func(a, b vault.NamespaceStatus) int { return strings.Compare(a.Name, b.Name) }) {
-		j.Namespaces = append(j.Namespaces, jsonNamespace{Name: n.Name, Tag: n.Tag.String(), Records: n.Records})
+		j.Namespaces = append(j.Namespaces, jsonNamespace{Name: n.Name, Tag: n.Tag.String(), Selected: n.Selected, Records: n.Records})
 	}
 	return j
 }
@@ -368,6 +380,8 @@ func stateWord(st *vault.Status) string {
 		return "local"
 	case st.Pending > 0:
 		return "unsent"
+	case st.Selecting:
+		return "selecting"
 	}
 	return "in-step"
 }

@@ -72,6 +72,9 @@ func (a *app) printReport(r *vault.Report, host string, inStep bool) {
 	}
 	fmt.Fprintf(w, "  received   %s\n", plural(r.Pulled, "change", "changes"))
 	fmt.Fprintf(w, "  sent       %s\n", plural(r.Pushed, "change", "changes"))
+	if r.Forgotten > 0 {
+		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", plural(r.Forgotten, "change", "changes"))
+	}
 	if r.Conflicts > 0 {
 		fmt.Fprintf(w, "  conflicts  %s written on two devices at once; the newest shows, the others are in kist history\n", plural(r.Conflicts, "record was", "records were"))
 	}
@@ -141,6 +144,7 @@ type jsonReport struct {
 	Refused    int    `json:"refused"`
 	Quarantine int    `json:"quarantine"`
 	Missing    int    `json:"missing"`
+	Forgotten  int    `json:"forgotten"`
 	BytesIn    int64  `json:"bytes_in"`
 	BytesOut   int64  `json:"bytes_out"`
 }
@@ -151,6 +155,6 @@ func reportJSON(r *vault.Report) *jsonReport {
 	}
 	return &jsonReport{
 		Version: jsonVersion, Type: "report", Commits: r.Commits, Pulled: r.Pulled, Pushed: r.Pushed, Conflicts: r.Conflicts,
-		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, Forgotten: r.Forgotten, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 	}
 }
