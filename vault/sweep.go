@@ -171,8 +171,9 @@ func (s *state) unindex(key recordKey, id commitlog.ChangeID) (kept bool, err er
 	return false, s.records.Delete(key[:])
 }
 
-// forgetObject removes the object of a change, whole or not, unless a change in
-// the outbox has it, too. It reports whether there was one.
+// forgetObject removes the object of a change, whole or not, once this is
+// durable, unless a change in the outbox has it, too. It reports whether there
+// was one.
 func (s *state) forgetObject(tag keys.Tag, id commitlog.ChangeID, ch *commitlog.Change) (did bool, err error) {
 	if !ch.HasObject() {
 		return false, nil
@@ -201,7 +202,8 @@ func (s *state) forgetObject(tag keys.Tag, id commitlog.ChangeID, ch *commitlog.
 			}
 		}
 	}
-	return true, s.v.objects.Remove(ch.ObjectHash)
+	s.gone = append(s.gone, ch.ObjectHash)
+	return true, nil
 }
 
 // leaveOut takes out of a commit of a namespace that is not kept what this

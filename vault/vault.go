@@ -328,9 +328,10 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	kept   *keeping // see keeping
-	fed    bool     // the feed has grown
-	queued bool     // the outbox has grown, or a session has something else to do
+	kept   *keeping         // see keeping
+	fed    bool             // the feed has grown
+	queued bool             // the outbox has grown, or a session has something else to do
+	gone   []commitlog.Hash // objects to remove when this is durable
 }
 
 func (v *Vault) open(tx *store.Tx) (*state, error) {
@@ -386,6 +387,11 @@ func (v *Vault) update(fn func(*state) error) error {
 		v.unsent = make(chan struct{})
 	}
 	v.changedMu.Unlock()
+	for _, hash := range s.gone {
+		if err := v.objects.Remove(hash); err != nil {
+			return fmt.Errorf("forgetting a value: %w", err)
+		}
+	}
 	return nil
 }
 
