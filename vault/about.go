@@ -56,8 +56,8 @@ func (s *state) ensureAbout(tag keys.Tag, epoch uint32) (*pendingChange, error) 
 	}
 	if k, err := s.keeping(); err != nil {
 		return nil, err
-	} else if !k.has(tag) {
-		// Whoever wrote to it first has put one.
+	} else if !k.has(tag) || s.meta.Get(metaSweep) != nil || !s.missing.Empty() {
+		// It may be that it is only not here: whoever wrote first has put one.
 		if any, err := s.log.AnyLive(tag); err != nil || any {
 			return nil, err
 		}

@@ -717,7 +717,7 @@ func TestSelectWhileLive(t *testing.T) {
 	sync(t, b)
 	sub := b.Watch(t.Context(), "")
 	l, o := over(nil, 0)
-	live := runLive(t, b, o, nil)
+	runLive(t, b, o, nil)
 	runLive(t, a, vault.SyncOptions{}, nil)
 
 	choose(t, b, only("contacts", "notes"))
@@ -732,13 +732,9 @@ func TestSelectWhileLive(t *testing.T) {
 			break
 		}
 	}
-	for selecting(t, b) {
-		<-live
-	}
+	sync(t, b) // through the session that runs
 	choose(t, b, only("notes"))
-	for selecting(t, b) {
-		<-live
-	}
+	sync(t, b) // through the session that runs
 	write(t, a, "contacts", "unseen", "v")
 	write(t, a, "notes", "seen", "v")
 	for rec := range sub.C {
@@ -750,6 +746,8 @@ func TestSelectWhileLive(t *testing.T) {
 	if got := listed(t, b, "contacts"); !slices.Equal(got, []string{"not selected"}) {
 		t.Errorf("%q", got)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(l.binds) != 3 || len(l.binds[0]) != 1 || len(l.binds[1]) != 2 || len(l.binds[2]) != 1 || l.blobs[tagOf(t, a, "contacts")] != 0 {
 		t.Errorf("asked for %v, got %v", l.binds, l.blobs)
 	}
@@ -805,4 +803,63 @@ func dirSize(t testing.TB, v *vault.Vault) (n int) {
 		n += len(b)
 	}
 	return n
+}
+
+// D28: beside a session that runs, a sync returns when a new selection is carried
+// out, and a fetch when the value is here; neither begins a session of its own.
+func TestSelectBesideRun(t *testing.T) {
+	p, a := newWorld(t, 100)
+	write(t, a, "files", "large", xs(2<<20))
+	sync(t, a)
+	b := p.selecting(vault.Selection{Namespaces: []string{"contacts"}, Lazy: 1 << 20})
+	sync(t, b)
+	l, o := over(nil, 0)
+	runLive(t, b, o, nil)
+	for _, sel := range []vault.Selection{
+		{Lazy: 1 << 20}, only("notes"), {Lazy: 1 << 20}, {Namespaces: []string{"files", "notes"}, Lazy: 1 << 20},
+	} {
+		choose(t, b, sel)
+		sync(t, b)
+		inStep(t, b)
+		for _, ns := range []string{"contacts", "notes"} {
+			if kept, got := sel.Keeps(ns), listed(t, b, ns); kept != (len(got) == 100) || !kept && len(got) != 1 {
+				t.Errorf("%+v: %s has %d records", sel, ns, len(got))
+			}
+		}
+	}
+	if got := get2(t, b, "files", "large"); got != "away" {
+		t.Errorf("before: %.10q", got)
+	}
+	fatal(t, b.Namespace("files").Fetch(t.Context(), "large", vault.SyncOptions{}))
+	if got := get2(t, b, "files", "large"); got != xs(2<<20) {
+		t.Errorf("fetched: %.10q", got)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.binds) != 5 {
+		t.Errorf("bound %d times", len(l.binds))
+	}
+	sameDigest(t, a, b)
+}
+
+// B18, D26: a full sync compares the whole log and brings nothing that is not
+// kept.
+func TestFullSyncKeepsSelection(t *testing.T) {
+	p, a := newWorld(t, 10)
+	b := p.selecting(only("contacts"))
+	sync(t, b)
+	write(t, b, "notes", "mine", "v")
+	l, o := over(nil, 0)
+	o.Full = true
+	_, err := b.Sync(t.Context(), o)
+	fatal(t, err)
+	inStep(t, b)
+	if len(l.blobs) != 1+1 || l.blobs[tagOf(t, a, "notes")] != 0 { // contacts and the control log
+		t.Errorf("blobs came: %v", l.blobs)
+	}
+	if got := listed(t, b, "notes"); !slices.Equal(got, []string{"mine", "not selected"}) {
+		t.Errorf("%q", got)
+	}
+	sync(t, a)
+	sameDigest(t, a, b)
 }
