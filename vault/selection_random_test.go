@@ -21,7 +21,7 @@ func everything(t testing.TB, v *vault.Vault, namespaces ...string) map[string]s
 			fatal(t, err)
 			value := string(rec.Value)
 			if rec.Value == nil {
-				got := get2(t, v, ns, rec.Name)
+				got := valueIn(t, v, ns, rec.Name)
 				value = fmt.Sprintf("%d %.8s", len(got), got)
 			}
 			out[ns+"/"+rec.Name] = fmt.Sprintf("%s +%d", value, rec.Siblings)
