@@ -22,7 +22,7 @@
 //		…
 //	})
 //
-// Files are written without fsync. Nothing survives the test, and nothing is
+// Stores are written without fsync. Nothing survives the test, and nothing is
 // global: any number of secondaries may stand side by side.
 //
 // Devices cannot be revoked yet, and so not in tests either.
