@@ -31,6 +31,7 @@ type room struct {
 // The rooms, from the ground up: one imports only such as stand above it in this
 // list, on its own floor or on a lower one.
 var rooms = []room{
+	{0, "internal/agent", "", ""},
 	{0, "internal/bech32", "", ""},
 	{0, "internal/chunked", "", ""},
 	{0, "internal/durable", "", "golang.org/x/sys"},
@@ -54,7 +55,7 @@ var rooms = []room{
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
 	{3, "cmd/kistd", "commitlog/store secondary/wire secondary", "github.com/spf13"},
-	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/entries internal/term", "github.com/spf13"},
+	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term", "github.com/spf13"},
 }
 
 // beside are packages for tests and for work on kist, with those below them.
