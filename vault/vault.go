@@ -28,6 +28,9 @@ const (
 	// onboardingFile is package onboarding's, which writes it before there is a
 	// vault.
 	onboardingFile = "onboarding"
+	// agentFile is package internal/agent's: it says where the process that
+	// holds the vault serves others. One that was killed leaves it.
+	agentFile = "agent"
 )
 
 // Config says how a vault is opened. The zero value is usual.
@@ -133,7 +136,7 @@ func Vacant(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case storeFile, deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp":
+		case storeFile, deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp", agentFile, agentFile + ".tmp":
 			continue
 		case objectsDir:
 			if store { // Create makes it after the store
@@ -174,7 +177,7 @@ func Exists(dir string) (bool, error) {
 // leaves it empty. The device file goes first, so that what an interrupted
 // Remove leaves is no vault.
 func Remove(dir string) error {
-	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile} {
+	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile, agentFile, agentFile + ".tmp"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,12 +25,12 @@ import (
 // jsonVersion is the version of everything that --json prints.
 const jsonVersion = 1
 
-// app is one run of the program: its streams and its global flags.
+// app is one run of the program: who called, and the global flags.
 type app struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	started        bool           // the command line was understood
-	cmd            *cobra.Command // that was run, or was to be
+	caller
+	started bool           // the command line was understood
+	hasRead bool           // standard input was begun
+	cmd     *cobra.Command // that was run, or was to be
 
 	vaultDir  string
 	json      bool
@@ -66,6 +65,8 @@ Exit status: 0 done, 1 failed, 2 usage, 3 partly done, 4 sign-in needed,
 5 temporary, 6 not found, 7 conflict, 8 too large, 9 integrity, 10 no vault,
 11 vault in use, 12 wrong passphrase or key, 13 device revoked, 130 interrupted.`
 
+func init() { cobra.EnableCommandSorting = false }
+
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "kist",
@@ -90,7 +91,7 @@ func newRoot(a *app) *cobra.Command {
 				return usageError{err}
 			}
 			a.started = true
-			return nil
+			return a.hand(cmd)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.start(cmd.Context()) },
 	}
@@ -101,7 +102,6 @@ func newRoot(a *app) *cobra.Command {
 
 	f := root.PersistentFlags()
 	f.SortFlags, root.Flags().SortFlags = false, false
-	cobra.EnableCommandSorting = false
 	f.StringVar(&a.vaultDir, "vault", "", "the vault's `DIR` (default: "+defaultVaultText+")")
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
@@ -109,7 +109,7 @@ func newRoot(a *app) *cobra.Command {
 	f.StringVar(&a.color, "color", "auto", "colours: auto, always or never (`WHEN`)")
 	f.BoolVar(&a.noInput, "no-input", false, "never ask: fail instead")
 	f.BoolVar(&a.yes, "yes", false, "answer yes to every question")
-	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "give up on a secondary that is silent so long (`TIME`)")
+	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "give up on a secondary when nothing moves for so long (`TIME`)")
 	f.StringVar(&a.passFile, "passphrase-file", "", "read the passphrase from the first line of `FILE`")
 	f.StringVar(&a.passCmd, "passphrase-command", "", "read it from the first line that `COMMAND` prints")
 	f.IntVar(&a.passFD, "passphrase-fd", -1, "read it from the first line of file descriptor `N`")
@@ -126,7 +126,7 @@ func newRoot(a *app) *cobra.Command {
 	}{
 		{"setup", []*cobra.Command{newInit(a), newOnboard(a), newRestore(a)}},
 		{"data", []*cobra.Command{newPut(a), newGet(a), newLs(a), newRm(a), newHistory(a), newImport(a), newExport(a)}},
-		{"sync", []*cobra.Command{newSync(a), newSelect(a), newWatch(a), newStatus(a), newLog(a)}},
+		{"sync", []*cobra.Command{newSync(a), newRun(a), newSelect(a), newWatch(a), newStatus(a), newLog(a)}},
 		{"care", []*cobra.Command{newVersion(a), newCompletion(a)}},
 	} {
 		for _, c := range g.commands {
@@ -169,7 +169,7 @@ func (a *app) settle(cmd *cobra.Command) error {
 			return
 		}
 		name := "KIST_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := os.LookupEnv(name)
+		value, ok := a.env(name)
 		if !ok || value == "" {
 			return
 		}
@@ -189,44 +189,32 @@ func (a *app) settle(cmd *cobra.Command) error {
 		return errors.New("--timeout must be more than nothing")
 	}
 	if a.vaultDir == "" {
-		if a.vaultDir, err = defaultVault(); err != nil {
+		if a.vaultDir, err = a.defaultVault(); err != nil {
 			return err
 		}
 	}
-	if a.vaultDir, err = filepath.Abs(a.vaultDir); err != nil {
+	if a.vaultDir, err = a.abs(a.vaultDir); err != nil {
 		return err
 	}
-	a.out, a.note = term.NewStyle(a.color, a.stdout), term.NewStyle(a.color, a.stderr)
+	a.out, a.note = term.NewStyle(a.color, a.stdout, a.getenv), term.NewStyle(a.color, a.stderr, a.getenv)
 	return nil
 }
 
 const defaultVaultText = "$XDG_DATA_HOME/kist or ~/.local/share/kist"
 
-func defaultVault() (string, error) {
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+func (c *caller) defaultVault() (string, error) {
+	if dir := c.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "kist"), nil
 	}
 	if runtime.GOOS == "windows" {
 		dir, err := os.UserConfigDir()
 		return filepath.Join(dir, "kist"), err
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
+	home := c.getenv("HOME")
+	if home == "" {
 		return "", errors.New("no home directory is known: say where the vault is with --vault DIR")
 	}
 	return filepath.Join(home, ".local", "share", "kist"), nil
-}
-
-// open opens the vault for a command that works with its data.
-func (a *app) open(ctx context.Context) (*vault.Vault, error) {
-	v, err := a.openAny(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.finished(v); err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
-	return v, nil
 }
 
 // finished refuses a vault whose onboarding or restore was cut short: what it
@@ -256,8 +244,21 @@ func (a *app) unfinished() *failure {
 	return f
 }
 
-func (a *app) openAny(ctx context.Context) (*vault.Vault, error) {
-	return vault.Open(ctx, a.vaultDir, a.vaultConfig())
+// withAny opens the vault, calls fn and closes it. The agent's stays open.
+func (a *app) withAny(ctx context.Context, fn func(*vault.Vault) error) error {
+	if a.held != nil {
+		v, err := a.held.vault(a.vaultDir)
+		if err != nil {
+			return err
+		}
+		return fn(v)
+	}
+	v, err := vault.Open(ctx, a.vaultDir, a.vaultConfig())
+	if err != nil {
+		return err
+	}
+	err = fn(v)
+	return errors.Join(err, v.Close())
 }
 
 func (a *app) vaultConfig() vault.Config {
@@ -267,14 +268,15 @@ func (a *app) vaultConfig() vault.Config {
 	return vault.Config{Logger: slog.New(slog.NewTextHandler(a.stderr, nil))}
 }
 
-// with opens the vault, calls fn and closes it.
+// with is withAny for a command that works with the vault's data, and so needs
+// all of it.
 func (a *app) with(ctx context.Context, fn func(*vault.Vault) error) error {
-	v, err := a.open(ctx)
-	if err != nil {
-		return err
-	}
-	err = fn(v)
-	return errors.Join(err, v.Close())
+	return a.withAny(ctx, func(v *vault.Vault) error {
+		if err := a.finished(v); err != nil {
+			return err
+		}
+		return fn(v)
+	})
 }
 
 // say prints a line to the person, unless they want to hear nothing.
@@ -296,6 +298,7 @@ func (a *app) warn(format string, args ...any) {
 
 // clean makes text from elsewhere fit for stderr if that is a terminal.
 func (a *app) clean(text string) string {
+	text = a.given(text)
 	if term.IsTerminal(a.stderr) {
 		return term.Clean(text)
 	}
@@ -362,14 +365,6 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%.1f MB", float64(n)/1000/1000)
 	}
 	return fmt.Sprintf("%.1f GB", float64(n)/1000/1000/1000)
-}
-
-// timeText returns a time for a person, in their time zone.
-func timeText(t time.Time) string {
-	if t.IsZero() {
-		return "—"
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
 }
 
 // jsonTime returns a time for a program, nil if there is none.

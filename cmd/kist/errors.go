@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/agent"
 	"github.com/kistvault/kist/internal/entries"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
@@ -112,6 +113,10 @@ func (a *app) classify(err error) *failure {
 	case is(errInterrupted, errTerminated):
 		f.text = "interrupted"
 		return set(exitInterrupted, "")
+
+	case is(agent.ErrEnded):
+		f.text = "kist run ended, and this command with it"
+		return set(exitTemporary, "the same again")
 
 	// The vault's directory.
 	case is(vault.ErrNoVault):
@@ -241,10 +246,21 @@ func holder(dir string) string {
 		if pid == fmt.Sprint(os.Getpid()) {
 			continue
 		}
-		name, _ := os.ReadFile("/proc/" + pid + "/comm")
-		return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(name)), pid)
+		line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		return fmt.Sprintf("%s (process %s)", commandName(line), pid)
 	}
 	return ""
+}
+
+// commandName returns a program's name and, where that comes first, its command:
+// no more of the command line, which may hold names of records.
+func commandName(line []byte) string {
+	args := strings.Split(string(line), "\x00")
+	name := filepath.Base(args[0])
+	if len(args) > 1 && args[1] != "" && !strings.ContainsFunc(args[1], func(r rune) bool { return r < 'a' || r > 'z' }) {
+		name += " " + args[1]
+	}
+	return name
 }
 
 // quote writes a path so that it can be pasted into a shell.

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/internal/entries"
-	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/vault"
 )
@@ -37,15 +36,16 @@ be new, empty or an earlier export; a file there that differs is not replaced
 					return usageError{fmt.Errorf("--namespace %q: %w", n, err)}
 				}
 			}
-			dir, err := real(args[0])
+			dir := a.at(args[0])
+			whole, err := real(dir)
 			if err != nil {
 				return err
 			}
-			if vaultDir, err := real(a.vaultDir); err != nil || dir == vaultDir {
+			if vaultDir, err := real(a.vaultDir); err != nil || whole == vaultDir {
 				return errors.Join(err, usageError{errors.New("DIR is the vault's own directory: choose another")})
 			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
-				return a.export(cmd.Context(), v, args[0], chosen, overwrite)
+				return a.export(cmd.Context(), v, dir, chosen, overwrite)
 			})
 		},
 	}
@@ -73,9 +73,12 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		return &failure{code: exitConflict, text: err.Error(), hint: "kist export to a new directory, or with --overwrite", err: err}
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	line := &term.Progress{}
-	if !a.quiet && !a.json {
-		line = term.NewProgress(a.stderr)
+	work := a.work("exporting", "record", "records")
+	defer work.end()
+	if work.shows() {
+		if work.Total, err = countRecords(ctx, v, namespaces); err != nil {
+			return err
+		}
 	}
 	total, siblings := 0, 0
 	var bad [][2]string
@@ -92,18 +95,19 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 			if err != nil {
 				return err
 			}
-			line.Set("exporting: " + plural(total+n, "record", "records"))
 			name := rec.Name
 			rec, err := exportOne(ctx, w, ns, name)
 			if errors.Is(err, vault.ErrNotHere) && offline == nil {
-				line.Clear()
+				work.line.Clear()
 				if offline = a.fetch(ctx, v, ns, name); offline == nil {
 					rec, err = exportOne(ctx, w, ns, name)
 				}
 			}
+			if err == nil {
+				work.add(rec.Size)
+			}
 			switch {
 			case err != nil && ctx.Err() != nil:
-				line.Clear()
 				return context.Cause(ctx)
 			case errors.Is(err, vault.ErrNotFound): // it went meanwhile
 			case err != nil:
@@ -114,7 +118,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 			}
 		}
 		total += n
-		line.Clear()
+		work.line.Clear()
 		if n == 0 && !slices.Contains(chosen, namespace) {
 			continue
 		}
@@ -147,6 +151,21 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		f.detail("-", fmt.Sprintf("and %d more", more))
 	}
 	return f
+}
+
+func countRecords(ctx context.Context, v *vault.Vault, namespaces []string) (n int, err error) {
+	for _, namespace := range namespaces {
+		for _, err := range v.Namespace(namespace).List(ctx, vault.NamesOnly()) {
+			switch {
+			case errors.Is(err, vault.ErrNotSelected):
+				continue // told later
+			case err != nil:
+				return 0, err
+			}
+			n++
+		}
+	}
+	return n, nil
 }
 
 func exportOne(ctx context.Context, w *entries.DirWriter, ns *vault.Namespace, name string) (*vault.Record, error) {

@@ -65,7 +65,7 @@ written, and where it stands in the log. A removed record has a history, too.`,
 					if rec.Away {
 						state = strings.TrimSpace(state + " (value not here)")
 					}
-					if _, err := fmt.Fprintf(a.stdout, "%-10s  %-19s  %s  %9s  %s\n", place, timeText(rec.Time), pad(a.show(rec.Device), 16), size, state); err != nil {
+					if _, err := fmt.Fprintf(a.stdout, "%-10s  %-19s  %s  %9s  %s\n", place, a.timeText(rec.Time), pad(a.show(rec.Device), 16), size, state); err != nil {
 						return err
 					}
 				}

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/internal/entries"
-	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 	"github.com/kistvault/kist/vault"
@@ -46,10 +47,12 @@ An entry that cannot be read is reported, and the others come in (exit status 3)
 					app: a, ctx: cmd.Context(), vault: v, namespace: namespace, opt: opt,
 					batches: make(map[string]*batch), counts: make(map[string]*importCount),
 				}
-				if !a.quiet && !a.json {
-					i.line = term.NewProgress(a.stderr)
-				} else {
-					i.line = &term.Progress{}
+				i.work = a.work("importing", "entry", "entries")
+				defer i.work.end()
+				if i.work.shows() {
+					for _, file := range args {
+						i.work.BytesTotal += sizeOf(a.at(file))
+					}
 				}
 				return i.run(args)
 			})
@@ -83,21 +86,21 @@ type importer struct {
 	opt       entries.Options
 	batches   map[string]*batch
 	counts    map[string]*importCount
-	seen      int
 	problems  []entries.Problem
-	line      *term.Progress
+	file      string // that is read
+	work      *work
 }
 
 func (i *importer) run(files []string) error {
 	var first error
 	for _, file := range files {
-		err := entries.Read(file, i.opt, i.take, i.bad)
+		i.file = file
+		err := entries.Read(i.at(file), i.opt, i.take, i.bad)
 		if i.ctx.Err() != nil {
 			err = context.Cause(i.ctx)
 		}
 		var stop *stopError
 		if errors.As(err, &stop) || i.ctx.Err() != nil {
-			i.line.Clear()
 			return err
 		}
 		if err != nil {
@@ -109,11 +112,10 @@ func (i *importer) run(files []string) error {
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(i.batches)) {
 		if err := i.flush(namespace); err != nil {
-			i.line.Clear()
 			return err
 		}
 	}
-	i.line.Clear()
+	i.work.end()
 	total := 0
 	for _, namespace := range slices.Sorted(maps.Keys(i.counts)) {
 		c := i.counts[namespace]
@@ -160,7 +162,13 @@ func (i *importer) report(namespace string, c *importCount) error {
 	return err
 }
 
-func (i *importer) bad(p entries.Problem) { i.problems = append(i.problems, p) }
+func (i *importer) bad(p entries.Problem) {
+	p.Source = i.given(p.Source)
+	if i.dir != "" && !filepath.IsAbs(i.file) { // below a directory, whose name was made clean
+		p.Source = strings.TrimPrefix(p.Source, i.dir+string(filepath.Separator))
+	}
+	i.problems = append(i.problems, p)
+}
 
 // A stopError is one that no other entry can be imported after.
 type stopError struct{ err error }
@@ -190,8 +198,7 @@ func (i *importer) take(e entries.Entry) error {
 		i.counts[e.Namespace] = &importCount{}
 		i.batches[e.Namespace] = &batch{}
 	}
-	i.seen++
-	i.line.Set("importing: " + plural(i.seen, "entry", "entries"))
+	i.work.add(max(e.Size, int64(len(e.Value))))
 	if e.Open == nil && len(e.Value) > seal.MaxInline || e.Open != nil && e.Size > seal.MaxInline {
 		return i.long(e)
 	}

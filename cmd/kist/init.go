@@ -18,7 +18,8 @@ If FILE is there, it is the key of the new vault; else it is made, with a
 passphrase that you are asked for.`,
 		Example: `  kist init --key ~/usb/me.kistkey
   kist init --key me.kistkey --passphrase-file secret.txt --vault ./vault`,
-		Args: exactly(0),
+		Args:        exactly(0),
+		Annotations: annotate(vaultAlone),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			c, err := s.config(ctx)

@@ -71,6 +71,6 @@ func (a *app) printCommit(c *vault.CommitInfo) error {
 	case namespace == "":
 		namespace = "(unnamed)"
 	}
-	_, err := fmt.Fprintf(a.stdout, "%7d  %-19s  %s  %-16s  %s\n", c.ID, timeText(c.Time), pad(a.show(c.Device), 16), namespace, plural(c.Changes, "change", "changes"))
+	_, err := fmt.Fprintf(a.stdout, "%7d  %-19s  %s  %-16s  %s\n", c.ID, a.timeText(c.Time), pad(a.show(c.Device), 16), namespace, plural(c.Changes, "change", "changes"))
 	return err
 }

@@ -118,12 +118,12 @@ func (a *app) listOne(ctx context.Context, ns *vault.Namespace, name string, w i
 		marks += fmt.Sprintf(" (%s)", plural(rec.Siblings+1, "version", "versions"))
 	}
 	if !rec.Expires.IsZero() {
-		marks += " (until " + timeText(rec.Expires) + ")"
+		marks += " (until " + a.timeText(rec.Expires) + ")"
 	}
 	if err != nil {
 		marks += " (cannot be read: " + a.show(errors.Unwrap(err).Error()) + ")"
 	}
-	_, err = fmt.Fprintf(w, "%9s  %-19s  %s  %s%s\n", bytesText(rec.Size), timeText(rec.Time), pad(a.show(rec.Device), 12),
+	_, err = fmt.Fprintf(w, "%9s  %-19s  %s  %s%s\n", bytesText(rec.Size), a.timeText(rec.Time), pad(a.show(rec.Device), 12),
 		a.out.Bold(ns.Name()+"/"+a.show(name)), a.out.Dim(marks))
 	return err
 }

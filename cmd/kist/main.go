@@ -9,10 +9,12 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/kistvault/kist/internal/agent"
+	"github.com/kistvault/kist/vault"
 )
 
 // Exit codes. Scripts rely on them.
@@ -34,10 +36,10 @@ const (
 	exitInterrupted = 130
 )
 
-// What ended a context, as its cause.
+// What ended a context, as its cause. They are the agent's, which passes them on.
 var (
-	errInterrupted = errors.New("interrupted")
-	errTerminated  = errors.New("terminated")
+	errInterrupted = agent.ErrInterrupted
+	errTerminated  = agent.ErrTerminated
 )
 
 func main() {
@@ -53,20 +55,31 @@ func main() {
 		<-c // the second one does not wait
 		os.Exit(exitInterrupted)
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, here()))
 }
 
-// run runs one command and returns the exit status.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+// run runs one command and returns the exit status. The agent runs its clients'
+// commands with it, several at a time.
+func run(ctx context.Context, c caller) int {
+	a := &app{caller: c}
 	root := newRoot(a)
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetArgs(c.args)
+	root.SetIn(c.stdin)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	if errors.Is(err, vault.ErrInUse) && !a.hasRead {
+		// An agent may have begun since the command looked for one.
+		if herr := a.hand(cmd); herr != nil {
+			err = herr
+		}
+	}
 	if err == nil {
 		return exitOK
+	}
+	var h handed
+	if errors.As(err, &h) {
+		return int(h)
 	}
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		err = cause

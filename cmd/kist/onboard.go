@@ -28,7 +28,8 @@ A vault that "kist init" made here is connected, with all that is in it.
 If it is interrupted, run the same again.`,
 		Example: `  kist onboard kistinvite1… --key ~/usb/me.kistkey      # the first device
   kist onboard --key ~/usb/me.kistkey --name phone      # each further one`,
-		Args: between(0, 1),
+		Args:        between(0, 1),
+		Annotations: annotate(vaultAlone),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			var invite *wire.Invite
@@ -50,7 +51,7 @@ If it is interrupted, run the same again.`,
 				case invite == nil:
 					return s.noKey(onboarding.ErrNeedInvite)
 				case !time.Now().Before(invite.Expires):
-					return fmt.Errorf("%w, on %s", onboarding.ErrInviteExpired, timeText(invite.Expires))
+					return fmt.Errorf("%w, on %s", onboarding.ErrInviteExpired, s.timeText(invite.Expires))
 				}
 				if err := s.lock(&c); err != nil {
 					return err

@@ -25,6 +25,9 @@ const weakPassphrase = 12
 // descriptor, if one was named, else from the person. With confirm it is asked
 // for twice, since it locks something new.
 func (a *app) passphrase(ctx context.Context, key string, confirm bool) ([]byte, error) {
+	if a.ask != nil {
+		return a.remotely(ctx, askPassphrase, passphraseQuestion{key, confirm})
+	}
 	named := 0
 	for _, is := range []bool{a.passFile != "", a.passCmd != "", a.passFD >= 0} {
 		if is {
@@ -43,7 +46,7 @@ func (a *app) passphrase(ctx context.Context, key string, confirm bool) ([]byte,
 	case a.passFD >= 0:
 		p, err = passphraseFD(a.passFD)
 	default:
-		p, err = a.ask(ctx, key, confirm)
+		p, err = a.askPerson(ctx, key, confirm)
 	}
 	if err != nil {
 		return nil, err
@@ -57,7 +60,7 @@ func (a *app) passphrase(ctx context.Context, key string, confirm bool) ([]byte,
 	return p, nil
 }
 
-func (a *app) ask(ctx context.Context, key string, confirm bool) ([]byte, error) {
+func (a *app) askPerson(ctx context.Context, key string, confirm bool) ([]byte, error) {
 	need := &failure{
 		code: exitUsage,
 		text: "the passphrase of the key file is needed, and there is no terminal to ask for it",

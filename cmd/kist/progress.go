@@ -7,40 +7,34 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/internal/term"
-	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
 
-// errSilent ends a sync whose secondary was silent for --timeout.
+// errSilent ends a sync in which nothing has moved for --timeout.
 var errSilent = errors.New("the secondary does not answer")
 
-// A meter shows how a sync goes, and ends it when nothing moves any more.
+// A meter shows how a sync goes, and ends it when nothing moves any more. The
+// sync tells it and goes on; a goroutine of the meter's draws.
 type meter struct {
 	a      *app
 	host   string
-	line   *term.Progress
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
-	last   vault.Progress
-	told   time.Time
+	states states
+	shown  chan struct{} // closed when nothing is drawn any more
 }
 
 // openTime is given to the opening of a key file, which is made to take long.
 const openTime = 15 * time.Second
 
 // meter returns a context for a sync with the secondary at url, which ends when
-// it is silent for too long, and the meter, whose end must be called. before is
+// nothing moves for too long, and the meter, whose end must be called. before is
 // the time that something else may take first.
 func (a *app) meter(ctx context.Context, url string, before time.Duration) (context.Context, *meter) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	m := &meter{a: a, host: url, cancel: cancel, line: &term.Progress{}}
-	if secondary, err := wire.CanonicalURL(url); err == nil {
-		m.host, _ = wire.SplitURL(secondary)
-	}
-	if !a.quiet && !a.json {
-		m.line = term.NewProgress(a.stderr)
-	}
+	m := &meter{a: a, host: hostOf(url), cancel: cancel, shown: make(chan struct{})}
 	m.timer = time.AfterFunc(before+a.timeout, func() { cancel(errSilent) })
+	go m.show(m.states.listen())
 	return ctx, m
 }
 
@@ -51,51 +45,57 @@ func (m *meter) options(mode vault.Mode) vault.SyncOptions {
 
 func (m *meter) progress(p vault.Progress) {
 	m.timer.Reset(m.a.timeout)
-	m.line.Set(m.text(p))
-	if m.a.verbose && p.State != m.last.State {
-		m.a.say("%s", m.text(p))
-	}
-	if m.a.json && (p.State != m.last.State || time.Since(m.told) > time.Second) {
-		m.told = time.Now()
-		j := progressJSON(p)
-		j.Error = "" // whether it fails is told at the end: some attempts are expected to
-		m.a.printJSON(j)
-	}
-	m.last = p
+	m.states.tell(p)
 }
 
-func (m *meter) text(p vault.Progress) string {
-	if p.State == vault.StateDownloading && p.Announced <= p.Commits && p.Up.Changes > 0 {
-		p.State = vault.StateUploading // what comes is the answer to what was sent
+// jsonEvery is how often progress is told with --json while the state is the same.
+const jsonEvery = time.Second
+
+// show draws until the meter ends.
+func (m *meter) show(l *listener) {
+	defer close(m.shown)
+	a := m.a
+	line := a.line()
+	defer line.Clear()
+	tick := time.NewTicker(term.LineEvery)
+	defer tick.Stop()
+	var last vault.Progress
+	var told time.Time
+	for {
+		more := true
+		select {
+		case _, more = <-l.wake:
+		case <-tick.C:
+		}
+		now := time.Now()
+		for _, p := range l.take() {
+			changed := p.State != last.State
+			last = p
+			if a.verbose && changed {
+				line.Clear()
+				a.say("%s", a.clean(transferOf(p).view(m.host).Text(term.Width(a.stderr))))
+			}
+			if a.json && (changed || now.Sub(told) >= jsonEvery) {
+				told = now
+				j := progressJSON(p)
+				j.Error = "" // whether it fails is told at the end: some attempts are expected to
+				a.printJSON(j)
+			}
+		}
+		if !more {
+			return
+		}
+		if last.State != "" {
+			line.Show(now, transferOf(last).view(m.host))
+		}
 	}
-	switch p.State {
-	case vault.StateConnecting:
-		return "connecting to " + m.host
-	case vault.StateDownloading:
-		if p.Announced <= p.Commits {
-			return "receiving"
-		}
-		left := ""
-		if p.Down.BytesLeft > 0 {
-			left = ", " + bytesText(int64(p.Down.BytesLeft)) + " to come"
-		}
-		return fmt.Sprintf("receiving %s commit %d of %d%s", term.Bar(p.Commits, p.Announced), p.Commits, p.Announced, left)
-	case vault.StateUploading:
-		return "sending: " + plural(p.Up.Changes, "change", "changes") + " so far"
-	case vault.StateLive:
-		return fmt.Sprintf("in step with %s at commit %d", m.host, p.Commits)
-	case vault.StateOffline:
-		if p.Err != nil {
-			return "offline: " + p.Err.Error()
-		}
-	}
-	return string(p.State)
 }
 
 // end takes the line away and gives an error its true cause.
 func (m *meter) end(ctx context.Context, err error) error {
 	m.timer.Stop()
-	m.line.Clear()
+	m.states.end()
+	<-m.shown
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		f := &failure{code: exitTemporary, text: errSilent.Error(), hint: "kist sync later, or with a longer --timeout", err: err}
 		f.detail("secondary", m.host)
@@ -104,6 +104,91 @@ func (m *meter) end(ctx context.Context, err error) error {
 	}
 	m.cancel(nil)
 	return err
+}
+
+// line returns a line of progress for what begins now, if the person wants one.
+func (a *app) line() *term.Line {
+	if a.quiet || a.json {
+		return term.NewLine(nil, time.Time{})
+	}
+	return term.NewLine(a.stderr, time.Now())
+}
+
+// A passage is what has gone in one direction, and what is known to be left.
+type passage struct {
+	changes, changesLeft int
+	bytes, bytesLeft     uint64 // bytesLeft: of the changes that are left
+}
+
+// A transfer is what is shown of a sync.
+type transfer struct {
+	state              vault.State
+	err                error
+	commits, announced uint64
+	down, up           passage
+}
+
+// transferOf is the one place that knows what a vault tells.
+func transferOf(p vault.Progress) transfer {
+	return transfer{
+		state: p.State, err: p.Err, commits: p.Commits, announced: p.Announced,
+		down: passageOf(p.Down), up: passageOf(p.Up),
+	}
+}
+
+func passageOf(t vault.Transfer) passage {
+	return passage{changes: t.Changes, changesLeft: t.ChangesLeft, bytes: t.Bytes, bytesLeft: t.BytesLeft}
+}
+
+// parts tells a passage in words.
+func (p passage) parts() (list []string) {
+	if total := p.bytes + p.bytesLeft; p.bytes > 0 && total > 0 {
+		list = append(list, bytesText(int64(p.bytes))+" of "+bytesText(int64(total)))
+	} else if total > 0 {
+		list = append(list, bytesText(int64(total))+" to go")
+	}
+	if p.changesLeft > 0 {
+		return append(list, fmt.Sprintf("%d of %s", p.changes, plural(p.changes+p.changesLeft, "change", "changes")))
+	}
+	if p.changes > 0 {
+		list = append(list, plural(p.changes, "change", "changes"))
+	}
+	return list
+}
+
+// view is what a line of progress tells of a transfer.
+func (t transfer) view(host string) term.View {
+	if t.state == vault.StateDownloading && t.announced <= t.commits && t.up.changes > 0 {
+		t.state = vault.StateUploading // what comes is the answer to what was sent
+	}
+	switch t.state {
+	case vault.StateConnecting:
+		return term.View{Label: "connecting to " + host}
+	case vault.StateDownloading:
+		v := term.View{Label: "receiving", Parts: t.down.parts()}
+		switch {
+		case t.down.bytes > 0:
+			v.Done, v.Total = int64(t.down.bytes), int64(t.down.bytes+t.down.bytesLeft)
+		case t.announced > t.commits:
+			v.Done, v.Total = int64(t.commits), int64(t.announced)
+		}
+		if t.announced > t.commits {
+			v.Parts = append(v.Parts, fmt.Sprintf("commit %d of %d", t.commits, t.announced))
+		}
+		return v
+	case vault.StateUploading:
+		v := term.View{Label: "sending", Parts: t.up.parts()}
+		if t.up.bytes > 0 {
+			v.Done, v.Total = int64(t.up.bytes), int64(t.up.bytes+t.up.bytesLeft)
+		}
+		return v
+	case vault.StateLive:
+		return term.View{Label: fmt.Sprintf("in step with %s at commit %d", host, t.commits)}
+	}
+	if t.err != nil {
+		return term.View{Label: string(t.state) + ": " + t.err.Error()}
+	}
+	return term.View{Label: string(t.state)}
 }
 
 type jsonProgress struct {
@@ -119,12 +204,9 @@ type jsonProgress struct {
 }
 
 func progressJSON(p vault.Progress) jsonProgress {
-	j := jsonProgress{
-		Version: jsonVersion, Type: "progress", State: string(p.State), Commits: p.Commits, Announced: p.Announced,
-		BytesLeft: p.Down.BytesLeft, Pulled: p.Down.Changes, Pushed: p.Up.Changes,
+	t := transferOf(p)
+	return jsonProgress{
+		Version: jsonVersion, Type: "progress", State: string(t.state), Commits: t.commits, Announced: t.announced,
+		BytesLeft: t.down.bytesLeft, Pulled: t.down.changes, Pushed: t.up.changes, Error: errorText(t.err),
 	}
-	if p.Err != nil {
-		j.Error = p.Err.Error()
-	}
-	return j
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ The content type follows from the extension of FILE, or else of NAME.`,
 				option     func(time.Time) vault.Option
 			}{{"--expires", expires, vault.Expires}, {"--available", available, vault.Available}} {
 				if o.text != "" {
-					t, err := parseTime(o.text, time.Now())
+					t, err := parseTime(o.text, time.Now().In(a.zone()))
 					if err != nil {
 						return usageError{fmt.Errorf("%s: %w", o.flag, err)}
 					}
@@ -58,7 +59,7 @@ The content type follows from the extension of FILE, or else of NAME.`,
 			if ifAbsent {
 				opts = append(opts, vault.IfAbsent())
 			}
-			in, guess, err := a.input(args[1:], name)
+			in, guess, err := a.input(cmd.Context(), args[1:], name)
 			if err != nil {
 				return err
 			}
@@ -90,13 +91,13 @@ The content type follows from the extension of FILE, or else of NAME.`,
 }
 
 // input opens what is to be stored, and guesses its type.
-func (a *app) input(args []string, name string) (io.ReadCloser, string, error) {
+func (a *app) input(ctx context.Context, args []string, name string) (io.ReadCloser, string, error) {
 	contentType := entries.ContentType(name)
 	if len(args) == 1 && args[0] != "-" {
 		if filepath.Ext(args[0]) != "" || contentType == typeUnknown {
 			contentType = entries.ContentType(filepath.ToSlash(args[0]))
 		}
-		f, err := os.Open(args[0])
+		f, err := os.Open(a.at(args[0]))
 		if err != nil {
 			return nil, "", err
 		}
@@ -115,7 +116,8 @@ func (a *app) input(args []string, name string) (io.ReadCloser, string, error) {
 		}
 		a.say("Type the value; end it with Ctrl-D on a line of its own.")
 	}
-	in := bufio.NewReader(a.stdin)
+	a.hasRead = true
+	in := bufio.NewReader(&patient{ctx: ctx, r: a.stdin})
 	if contentType == typeUnknown {
 		// What a person types or pipes has no name to tell by.
 		if begin, _ := in.Peek(in.Size()); len(begin) > 0 && !term.Binary(begin) {
@@ -136,9 +138,45 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 		return now.Add(d), nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return t, nil
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q is no time: want 2026-12-31, 2026-12-31T18:00:00Z, 90m or 30d", text)
+}
+
+// A patient reader reads what may never come, such as what a person types, and
+// ends with its context: the read itself is left to end with the process.
+type patient struct {
+	ctx  context.Context
+	r    io.Reader
+	rest []byte
+	err  error
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 && p.err == nil {
+		type result struct {
+			b   []byte
+			err error
+		}
+		c := make(chan result, 1)
+		buf := make([]byte, len(b))
+		go func() {
+			n, err := p.r.Read(buf)
+			c <- result{buf[:n], err}
+		}()
+		select {
+		case r := <-c:
+			p.rest, p.err = r.b, r.err
+		case <-p.ctx.Done():
+			p.err = context.Cause(p.ctx)
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	if len(p.rest) == 0 && n == 0 {
+		return 0, p.err
+	}
+	return n, nil
 }

@@ -76,31 +76,23 @@ func (a *app) completeRecord(cmd *cobra.Command, args []string, begin string) ([
 // completeRecords completes several.
 func (a *app) completeRecords(cmd *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
 	const enough = 200
-	none := cobra.ShellCompDirectiveNoFileComp
-	if a.settle(cmd) != nil {
-		return nil, none
-	}
-	v, err := a.open(cmd.Context())
-	if err != nil {
-		return nil, none
-	}
-	defer v.Close()
-	namespace, prefix, ok := strings.Cut(begin, "/")
-	var out []string
-	if !ok {
-		list, _ := v.Namespaces(cmd.Context())
-		for _, n := range list {
-			if strings.HasPrefix(n, begin) {
-				out = append(out, n+"/")
+	return a.complete(cmd, func(v *vault.Vault) (out []string, d cobra.ShellCompDirective) {
+		namespace, prefix, ok := strings.Cut(begin, "/")
+		if !ok {
+			list, _ := v.Namespaces(cmd.Context())
+			for _, n := range list {
+				if strings.HasPrefix(n, begin) {
+					out = append(out, n+"/")
+				}
 			}
+			return out, cobra.ShellCompDirectiveNoSpace
 		}
-		return out, none | cobra.ShellCompDirectiveNoSpace
-	}
-	for rec, err := range v.Namespace(namespace).List(cmd.Context(), vault.Prefix(prefix), vault.NamesOnly()) {
-		if err != nil || len(out) == enough {
-			break
+		for rec, err := range v.Namespace(namespace).List(cmd.Context(), vault.Prefix(prefix), vault.NamesOnly()) {
+			if err != nil || len(out) == enough {
+				break
+			}
+			out = append(out, namespace+"/"+rec.Name)
 		}
-		out = append(out, namespace+"/"+rec.Name)
-	}
-	return out, none
+		return out, 0
+	})
 }

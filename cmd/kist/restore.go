@@ -27,7 +27,8 @@ The key file says where the secondary is. --secondary gives another address of
 it, or an invite of another secondary that has the vault.`,
 		Example: `  kist restore --key ~/usb/me.kistkey
   kist restore --key me.kistkey --secondary wss://new.example.org/ --name laptop-2`,
-		Args: exactly(0),
+		Args:        exactly(0),
+		Annotations: annotate(vaultAlone),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			c, err := s.config(ctx)
@@ -111,7 +112,7 @@ func (s *setup) restored(cmd *cobra.Command, r *onboarding.Result) error {
 	s.tell("  devices      %s", s.show(devicesText(st)))
 	s.tell("  history      %s, every one verified", plural(st.Commits, "commit", "commits"))
 	if c := sum.last; c != nil {
-		s.tell("  last change  %s, by %s (commit %d)", timeText(c.Time), s.show(c.Device), c.ID)
+		s.tell("  last change  %s, by %s (commit %d)", s.timeText(c.Time), s.show(c.Device), c.ID)
 	}
 	if f := r.Floor; f != nil {
 		s.tell("  floor        commit %d, from the key file: the history is at least as new", f.Size)

@@ -215,17 +215,10 @@ func parseSize(text string) (int64, error) {
 
 // completeNamespaces completes names of namespaces.
 func (a *app) completeNamespaces(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	if a.settle(cmd) != nil {
-		return nil, none
-	}
-	v, err := a.open(cmd.Context())
-	if err != nil {
-		return nil, none
-	}
-	defer v.Close()
-	list, _ := v.Namespaces(cmd.Context())
-	return slices.DeleteFunc(list, func(n string) bool { return !strings.HasPrefix(n, begin) || slices.Contains(args, n) }), none
+	return a.complete(cmd, func(v *vault.Vault) ([]string, cobra.ShellCompDirective) {
+		list, _ := v.Namespaces(cmd.Context())
+		return slices.DeleteFunc(list, func(n string) bool { return !strings.HasPrefix(n, begin) || slices.Contains(args, n) }), 0
+	})
 }
 
 // fetch brings a value here that was left at the secondary.

@@ -137,22 +137,21 @@ type summary struct {
 }
 
 // summarize opens the vault and looks.
-func (s *setup) summarize(ctx context.Context) (*summary, error) {
-	v, err := s.openAny(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer v.Close()
-	st, err := v.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	last, err := lastChange(ctx, v, st.Commits)
-	if err != nil {
-		return nil, err
-	}
-	digest, err := digestText(ctx, v)
-	return &summary{st, last, digest}, err
+func (s *setup) summarize(ctx context.Context) (sum *summary, err error) {
+	err = s.withAny(ctx, func(v *vault.Vault) error {
+		st, err := v.Status(ctx)
+		if err != nil {
+			return err
+		}
+		last, err := lastChange(ctx, v, st.Commits)
+		if err != nil {
+			return err
+		}
+		digest, err := digestText(ctx, v)
+		sum = &summary{st, last, digest}
+		return err
+	})
+	return sum, err
 }
 
 // result is what init, onboard and restore print with --json.

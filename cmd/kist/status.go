@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,16 +32,12 @@ that the other devices cannot have.`,
   kist status --json | jq .pending`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.openAny(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if digest {
-				err = a.printDigest(cmd.Context(), v)
-			} else {
-				err = a.status(cmd.Context(), v)
-			}
-			return errors.Join(err, v.Close())
+			return a.withAny(cmd.Context(), func(v *vault.Vault) error {
+				if digest {
+					return a.printDigest(cmd.Context(), v)
+				}
+				return a.status(cmd.Context(), v)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&digest, "digest", false, "print one line that is equal on devices with equal content")
@@ -56,11 +51,7 @@ func (a *app) start(ctx context.Context) error {
 		return err
 	}
 	if ok {
-		v, err := a.openAny(ctx)
-		if err != nil {
-			return err
-		}
-		return errors.Join(a.status(ctx, v), v.Close())
+		return a.withAny(ctx, func(v *vault.Vault) error { return a.status(ctx, v) })
 	}
 	if a.json {
 		return vault.ErrNoVault
@@ -186,7 +177,7 @@ func (a *app) printStatus(st *vault.Status, last *vault.CommitInfo) {
 		line("devices", devicesText(st))
 	}
 	if last != nil {
-		line("last", fmt.Sprintf("%s, by %s (commit %d)", timeText(last.Time), last.Device, last.ID))
+		line("last", fmt.Sprintf("%s, by %s (commit %d)", a.timeText(last.Time), last.Device, last.ID))
 	}
 }
 

@@ -126,11 +126,7 @@ func (s *setup) listProblems(ctx context.Context, r *vault.Report) error {
 	if r == nil || r.Aside+r.Quarantine+r.Missing+r.Pending == 0 {
 		return nil
 	}
-	v, err := s.openAny(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.problems(ctx, v, r), v.Close())
+	return s.withAny(ctx, func(v *vault.Vault) error { return s.problems(ctx, v, r) })
 }
 
 type jsonReport struct {

@@ -24,9 +24,10 @@ func version() string {
 
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "print the version",
-		Args:  exactly(0),
+		Use:         "version",
+		Short:       "print the version",
+		Args:        exactly(0),
+		Annotations: annotate(vaultNot),
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {
 				return a.printJSON(struct {

@@ -23,7 +23,8 @@ order, until interrupted (Ctrl-C). A change that comes while an earlier one of t
 same record waits to be printed replaces it. Without a secondary there is nothing
 to come but what --since asks for.
 
-No other command can use the vault meanwhile.`,
+Beside kist run, which other commands need to use the vault meanwhile, it shows what
+comes there.`,
 		Example: `  kist watch
   kist watch notes/journal/ --json
   kist watch --since 0     # begin with every record there is`,
@@ -60,17 +61,35 @@ func (a *app) watch(ctx context.Context, v *vault.Vault, namespace string, sel [
 	w := &watcher{app: a, ctx: outer}
 	sub := v.Watch(ctx, namespace, sel...)
 
+	st, own := &states{}, false
+	if a.held != nil {
+		st = a.held.states // the agent's sync
+	}
 	ran := make(chan error, 1)
-	if len(v.Servers()) > 0 {
+	switch {
+	case len(v.Servers()) == 0:
+		a.say("this vault has no secondary: no changes will come from elsewhere")
+		ran <- nil
+	case a.held != nil:
+		ran <- nil
+	default:
+		own = true
 		go func() {
-			err := v.Run(ctx, vault.SyncOptions{Progress: w.progress})
+			err := v.Run(ctx, vault.SyncOptions{Progress: st.tell})
 			cancel() // it does not end by itself unless going on is no use
 			ran <- err
 		}()
-	} else {
-		a.say("this vault has no secondary: no changes will come from elsewhere")
-		ran <- nil
 	}
+	heard := st.listen()
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for range heard.wake {
+			for _, p := range heard.take() {
+				w.progress(p)
+			}
+		}
+	}()
 
 	var err error
 	for rec := range sub.C {
@@ -81,6 +100,11 @@ func (a *app) watch(ctx context.Context, v *vault.Vault, namespace string, sel [
 	}
 	cancel()
 	werr, rerr := sub.Err(), <-ran
+	if own {
+		st.end() // the last state is shown
+	}
+	heard.close()
+	<-shown
 	switch cause := context.Cause(outer); {
 	case err != nil:
 		return err
@@ -115,10 +139,10 @@ func (w *watcher) event(rec *vault.Record) error {
 	}
 	name := rec.Namespace + "/" + w.show(rec.Name)
 	if rec.Deleted {
-		_, err := fmt.Fprintf(w.stdout, "%s  %-6s  %s\n", timeText(rec.Time), kind, name)
+		_, err := fmt.Fprintf(w.stdout, "%s  %-6s  %s\n", w.timeText(rec.Time), kind, name)
 		return err
 	}
-	_, err := fmt.Fprintf(w.stdout, "%s  %-6s  %s  (%s, by %s)\n", timeText(rec.Time), kind, name, bytesText(rec.Size), w.show(rec.Device))
+	_, err := fmt.Fprintf(w.stdout, "%s  %-6s  %s  (%s, by %s)\n", w.timeText(rec.Time), kind, name, bytesText(rec.Size), w.show(rec.Device))
 	return err
 }
 

@@ -1,71 +1,117 @@
 package term
 
 import (
+	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 )
 
-// A Progress is one line on a terminal that is written over and over, and goes
-// when it is done. Nothing shows in the first second. The zero value shows
-// nothing ever. It is safe for concurrent use.
-type Progress struct {
-	mu    sync.Mutex
-	w     io.Writer
+// A Line is one line on a terminal that is written over and over, and goes when it
+// is done. Nothing shows in the first second, and it changes ten times a second at
+// most. It reads no clock, and is not safe for concurrent use.
+type Line struct {
+	w     io.Writer // nil: shows nothing
 	begin time.Time
-	last  time.Time
-	shown bool
+	last  time.Time // when it was drawn
+	text  string    // what stands there
 }
 
 const (
-	progressAfter = time.Second
-	progressEvery = 100 * time.Millisecond
+	lineAfter = time.Second
+	// LineEvery is how often a line changes at most.
+	LineEvery = 100 * time.Millisecond
 )
 
-// NewProgress returns a line on w, which shows nothing if w is no terminal.
-func NewProgress(w io.Writer) *Progress {
+// NewLine returns a line on w for what begins now. It shows nothing if w is no
+// terminal.
+func NewLine(w io.Writer, now time.Time) *Line {
 	if !IsTerminal(w) {
 		w = nil
 	}
-	return &Progress{w: w, begin: time.Now()}
+	return &Line{w: w, begin: now}
 }
 
-// Set shows text, if it is time to.
-func (p *Progress) Set(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if p.w == nil || now.Sub(p.begin) < progressAfter || now.Sub(p.last) < progressEvery {
+// Shows reports whether the line is ever to be seen.
+func (l *Line) Shows() bool { return l.w != nil }
+
+// Show draws v, if it is time to.
+func (l *Line) Show(now time.Time, v View) {
+	if l.w == nil || now.Sub(l.begin) < lineAfter || now.Sub(l.last) < LineEvery {
 		return
 	}
-	p.last, p.shown = now, true
-	text = Clean(text)
-	for width := Width(p.w) - 1; utf8.RuneCountInString(text) > width; {
-		_, size := utf8.DecodeLastRuneInString(text)
-		text = text[:len(text)-size]
-	}
-	io.WriteString(p.w, "\r\x1b[K"+text)
-}
-
-// Clear takes the line away. A later Set shows it again.
-func (p *Progress) Clear() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.shown {
-		io.WriteString(p.w, "\r\x1b[K")
-		p.shown = false
+	// The last column stays free: some terminals would begin a new line.
+	text := v.Text(Width(l.w) - 1)
+	if text != l.text {
+		l.last, l.text = now, text
+		io.WriteString(l.w, "\r\x1b[K"+text)
 	}
 }
 
-// Bar returns a bar for n of total, such as "[=====>    ]".
-func Bar(n, total uint64) string {
-	const width = 20
-	if total == 0 {
-		total = 1
+// Clear takes the line away. A later Show shows it again.
+func (l *Line) Clear() {
+	if l.text != "" {
+		io.WriteString(l.w, "\r\x1b[K")
+		l.text = ""
 	}
-	full := int(min(n, total) * width / total)
+}
+
+// A View is what a line of progress tells.
+type View struct {
+	Label       string   // what is being done
+	Done, Total int64    // what the bar shows; no bar if Total is 0
+	Parts       []string // told behind it, the most important first
+}
+
+const (
+	barMost  = 24 // columns between the brackets
+	barLeast = 8
+)
+
+// Text returns the line in at most width columns. As it gets narrow the bar
+// shrinks, then the parts go from the last to the first, then the bar.
+func (v View) Text(width int) string {
+	label := Clean(v.Label)
+	percent := ""
+	if v.Total > 0 {
+		percent = fmt.Sprintf(" %3d %%", percentOf(v.Done, v.Total))
+	}
+	for n := len(v.Parts); n >= 0; n-- {
+		tail := ""
+		if n > 0 {
+			tail = "  " + Clean(strings.Join(v.Parts[:n], ", "))
+		}
+		text := label + percent + tail
+		room := width - utf8.RuneCountInString(text)
+		if v.Total > 0 {
+			// A space and two brackets.
+			if bar := min(room-3, barMost); bar >= barLeast {
+				return label + " " + Bar(bar, v.Done, v.Total) + percent + tail
+			}
+			if n > 0 {
+				continue
+			}
+		}
+		if room >= 0 {
+			return text
+		}
+	}
+	return string([]rune(label)[:max(min(width, utf8.RuneCountInString(label)), 0)])
+}
+
+// percentOf is 100 only when all is done.
+func percentOf(done, total int64) int64 {
+	return int64(100 * (float64(max(min(done, total), 0)) / float64(total)))
+}
+
+// Bar returns a bar of so many columns between its brackets for done of total,
+// such as "[=====>    ]".
+func Bar(width int, done, total int64) string {
+	full := 0
+	if total > 0 {
+		full = int(float64(width) * (float64(max(min(done, total), 0)) / float64(total)))
+	}
 	head := ""
 	if full > 0 && full < width {
 		full--

@@ -15,20 +15,31 @@ import (
 	"golang.org/x/term"
 )
 
-// IsTerminal reports whether v is a file that is a terminal.
+// IsTerminal reports whether v is a terminal: a file that is one, or what says
+// so of itself.
 func IsTerminal(v any) bool {
-	f, ok := v.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	switch v := v.(type) {
+	case *os.File:
+		return term.IsTerminal(int(v.Fd()))
+	case interface{ IsTerminal() bool }:
+		return v.IsTerminal()
+	}
+	return false
 }
 
-// Width returns the columns of the terminal v, 80 if it has none.
+// Width returns the columns of the terminal v, 80 if it has none or does not say.
 func Width(v any) int {
-	if f, ok := v.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
-			return w
-		}
+	w := 0
+	switch v := v.(type) {
+	case *os.File:
+		w, _, _ = term.GetSize(int(v.Fd()))
+	case interface{ Width() int }:
+		w = v.Width()
 	}
-	return 80
+	if w <= 0 {
+		w = 80
+	}
+	return w
 }
 
 // Clean returns s without what could move the cursor, change colours or turn
@@ -75,16 +86,16 @@ func Binary(b []byte) bool {
 type Style struct{ On bool }
 
 // NewStyle returns the style for what is written to w. mode is "always",
-// "never" or "auto": colours on a terminal, unless NO_COLOR is set or TERM is
-// "dumb".
-func NewStyle(mode string, w io.Writer) Style {
+// "never" or "auto": colours on a terminal, unless the environment has NO_COLOR,
+// or TERM is "dumb" there.
+func NewStyle(mode string, w io.Writer, env func(string) string) Style {
 	switch mode {
 	case "always":
 		return Style{true}
 	case "never":
 		return Style{}
 	}
-	return Style{os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && IsTerminal(w)}
+	return Style{env("NO_COLOR") == "" && env("TERM") != "dumb" && IsTerminal(w)}
 }
 
 func (s Style) with(code, text string) string {
