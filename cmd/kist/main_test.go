@@ -16,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/kistvault/kist/internal/agent"
 	"github.com/kistvault/kist/internal/testonly"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
@@ -25,7 +26,13 @@ import (
 
 func TestMain(m *testing.M) {
 	testonly.ScryptWorkFactor = 10
-	testscript.Main(m, map[string]func(){"kist": main})
+	testscript.Main(m, map[string]func(){
+		"kist": main,
+		"kist-other": func() {
+			Version = "another"
+			main()
+		},
+	})
 }
 
 // TestScript runs testdata/script/*.txt. Beside testscript's own commands they
@@ -41,7 +48,10 @@ func TestMain(m *testing.M) {
 //	expired VAR NAME           set $VAR to an invite that is out of date
 //	unfinished DIR KEY         make what an interrupted onboarding leaves
 //	waitfor FILE TEXT          wait until the file holds the text
+//	waitserved DIR             wait until an agent serves the vault in DIR
 //	demo DIR                   copy testdata/demo
+//
+// kist-other is kist of another version.
 func TestScript(t *testing.T) {
 	demo, err := filepath.Abs("../../testdata/demo")
 	if err != nil {
@@ -54,7 +64,11 @@ func TestScript(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("KIST_PASSPHRASE_FILE", filepath.Join(env.WorkDir, "pass"))
 			env.Setenv("TZ", "UTC")
+			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second with -race
+			if err := os.Mkdir(filepath.Join(env.WorkDir, "run"), 0o700); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pass"), []byte("correct horse battery staple\nsecond line\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -66,6 +80,7 @@ func TestScript(t *testing.T) {
 			"expired":     s.expired,
 			"unfinished":  unfinishedVault,
 			"waitfor":     waitFor,
+			"waitserved":  waitServed,
 			"demo": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(demo)))
 			},
@@ -104,6 +119,17 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	ts.Fatalf("%s never held %q", args[0], text)
+}
+
+func waitServed(ts *testscript.TestScript, neg bool, args []string) {
+	for range 200 {
+		if c, _, err := agent.Dial(ts.MkAbs(args[0]), version()); err == nil {
+			ts.Check(c.Close())
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("nobody serves %s", args[0])
 }
 
 // unfinishedVault makes a vault that has a secondary, and whose device was never
