@@ -131,6 +131,8 @@ func (d *DB) View(fn func(*Tx) error) (err error) {
 //
 // An error that is not fn's own means that the outcome is unknown until the
 // store is opened again.
+//
+// Where nothing was written, nothing is made durable: it costs no more than View.
 func (d *DB) Update(fn func(*Tx) error) error {
 	c := &call{fn: fn, done: make(chan struct{}), lead: make(chan struct{})}
 	d.queueMu.Lock()
@@ -188,12 +190,16 @@ func (c *call) result() error {
 // one that failed.
 var errAgain = errors.New("run again")
 
+// errNothing rolls a transaction back in which nobody wrote.
+var errNothing = errors.New("nothing was written")
+
 // run brings the calls to an end: each has its error, or is durable.
 func (d *DB) run(batch []*call) {
 	pending := batch
 	for len(pending) > 0 {
 		var failed *call
 		err := d.commit(func(tx *Tx) error {
+			written := false
 			for _, c := range pending {
 				tx.dirty = false
 				c.err = c.call(tx)
@@ -201,9 +207,16 @@ func (d *DB) run(batch []*call) {
 					failed = c
 					return errAgain
 				}
+				written = written || tx.dirty
+			}
+			if !written {
+				return errNothing
 			}
 			return nil
 		})
+		if errors.Is(err, errNothing) {
+			err = nil
+		}
 		if failed == nil {
 			for _, c := range pending {
 				if c.err == nil {

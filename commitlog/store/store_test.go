@@ -81,6 +81,43 @@ func TestUpdateTogether(t *testing.T) {
 	}))
 }
 
+// An Update that writes nothing leaves the file as it is: there is nothing to
+// wait for.
+func TestUpdateOfNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	db := open(t, path)
+	defer db.Close()
+	put := func(tx *store.Tx) error {
+		b, err := tx.CreateBucket("b")
+		if err != nil {
+			return err
+		}
+		return b.Put(key(1), []byte("v"))
+	}
+	fatal(t, db.Update(put))
+	read := func() []byte {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		fatal(t, err)
+		return b
+	}
+	before := read()
+	fatal(t, db.Update(func(tx *store.Tx) error {
+		if got := tx.Bucket("b").Get(key(1)); string(got) != "v" {
+			t.Errorf("got %q", got)
+		}
+		_, err := tx.CreateBucket("b") // it is there
+		return err
+	}))
+	if !bytes.Equal(read(), before) {
+		t.Error("the file was written to")
+	}
+	fatal(t, db.Update(put))
+	if bytes.Equal(read(), before) {
+		t.Error("a write left the file as it was")
+	}
+}
+
 func TestOpenInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	db := open(t, path)
