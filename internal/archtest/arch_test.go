@@ -31,7 +31,6 @@ type room struct {
 // The rooms, from the ground up: one imports only such as stand above it in this
 // list, on its own floor or on a lower one.
 var rooms = []room{
-	{0, "internal/agent", "", ""},
 	{0, "internal/bech32", "", ""},
 	{0, "internal/chunked", "", ""},
 	{0, "internal/durable", "", "golang.org/x/sys"},
@@ -52,6 +51,7 @@ var rooms = []room{
 
 	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable", "github.com/gorilla/websocket golang.org/x/sys"},
 	{2, "vault", "keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
+	{2, "internal/agent", "", ""},
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
 	{3, "cmd/kistd", "commitlog/store secondary/wire secondary", "github.com/spf13"},
