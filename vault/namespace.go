@@ -162,7 +162,7 @@ func (v *Vault) writeAlone(ctx context.Context, c *change) (rev Revision, err er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	err = v.update(func(s *state) (err error) {
+	err = v.write(func(s *state) (err error) {
 		rev, _, err = s.write(&txn{alone: true}, c)
 		return err
 	})

@@ -20,6 +20,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	out := make(chan []wire.Message, 1)
 	ended := make(chan struct{}, 2)
 	defer func() {
+		r.v.prompt.Store(false)
 		cancel(nil)
 		<-ended
 		<-ended
@@ -98,6 +99,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 			if !r.live {
 				return nil
 			}
+			r.v.prompt.Store(e.mode != PullOnly)
 			if !calm {
 				if err := r.v.alarm(nil); err != nil {
 					return err

@@ -35,7 +35,7 @@ func (v *Vault) Update(ctx context.Context, namespace string, fn func(tx *Tx) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return v.update(func(s *state) error {
+	return v.write(func(s *state) error {
 		tx := &Tx{s: s, namespace: namespace, ctx: ctx}
 		if err := fn(tx); err != nil {
 			return err

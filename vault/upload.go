@@ -125,27 +125,22 @@ func (e *engine) upload() ([]wire.Message, error) {
 		if !e.maySign() {
 			return nil, nil
 		}
-		var more bool
 		err = e.v.update(func(s *state) error {
-			if s.unsent.Empty() {
-				e.drained = true
-				return nil
-			}
-			n, m, err := s.build(buildBytes)
-			more = m || n > 0
+			_, more, err := s.build(buildBytes)
+			e.drained = !more
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		if !more {
-			e.drained = true
+		if e.drained {
+			return e.nextUpload()
 		}
 	}
 }
 
 // nextUpload returns messages for commits that are signed and not sent in this
-// session.
+// session. Where there are none, it sees whether anything is left to sign.
 func (e *engine) nextUpload() (out []wire.Message, err error) {
 	if e.object != nil {
 		return e.pushObject()
@@ -153,7 +148,7 @@ func (e *engine) nextUpload() (out []wire.Message, err error) {
 	var items []wire.Item
 	size := 0
 	err = e.v.view(func(s *state) error {
-		return s.sent.Scan(localKey(e.sent+1), func(k, b []byte) (bool, error) {
+		err := s.sent.Scan(localKey(e.sent+1), func(k, b []byte) (bool, error) {
 			c, err := parseSent(slices.Clone(b))
 			if err != nil {
 				return false, err
@@ -182,6 +177,10 @@ func (e *engine) nextUpload() (out []wire.Message, err error) {
 			size += len(data)
 			return size < uploadBytes && len(cut) == 1, nil
 		})
+		if err == nil && len(items) == 0 && s.unsent.Empty() {
+			e.drained = true
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err

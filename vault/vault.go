@@ -73,6 +73,8 @@ type Vault struct {
 	nudge chan struct{} // holds one, for the Run that is going on
 	slot  chan struct{} // holds one while there is a session
 
+	prompt atomic.Bool // a session is in step, and sends what is signed at once
+
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
 }
