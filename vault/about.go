@@ -21,12 +21,10 @@ type about struct {
 	name     string
 }
 
-// The numbers are stored; the other strategies of the specification are not
-// built yet.
+// The numbers are stored.
 const (
-	aboutVersion      = 1
-	strategyTimestamp = 1
-	paddingPadme      = 1
+	aboutVersion = 1
+	paddingPadme = 1
 )
 
 func (a *about) encode() []byte {
@@ -63,9 +61,9 @@ func (s *state) ensureAbout(tag keys.Tag, epoch uint32) (*pendingChange, error) 
 		}
 	}
 	if e == nil {
-		e = &entry{name: aboutName}
+		e = &entry{key: key, name: aboutName}
 	}
-	a := about{strategy: strategyTimestamp, padding: paddingPadme, name: name}
+	a := about{strategy: uint8(StrategyTimestamp), padding: paddingPadme, name: name}
 	p := &pendingChange{alone: true, epoch: epoch, key: key, op: commitlog.OpPut}
 	payload := seal.Payload{Form: seal.FormInline, Name: aboutName, Value: a.encode()}
 	if err := s.enqueue(&txn{alone: true}, e, p, &payload); err != nil {

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -119,7 +120,7 @@ func (v *Vault) openOne(o *opened, sealer *seal.Key, tag keys.Tag, ch *commitlog
 type applied struct {
 	changes   int // changes by others
 	own       int // own changes, verified in the log
-	conflicts int // records that have several versions now
+	conflicts int // records that came to have several versions, or an edit beside a removal
 
 	bytes, ownBytes uint64 // of these
 }
@@ -167,6 +168,7 @@ func (s *state) apply(in *incoming, done *applied) error {
 			return err
 		}
 	}
+	ended := maps.Clone(superseded)
 	ix := &indexer{s: s, superseded: superseded, done: done}
 	for i := range c.Changes {
 		id := commitlog.ChangeID{Commit: eff.ID, Index: uint16(i)}
@@ -176,6 +178,9 @@ func (s *state) apply(in *incoming, done *applied) error {
 		}
 		if err := ix.add(id, &c.Changes[i], &in.opened[i], in.bundle.Blobs[i] != nil, local, eff.IsVoid(i)); err != nil {
 			return err
+		}
+		if local == 0 {
+			ix.meet(&in.opened[i], &c.Changes[i], eff.Named[i], ended)
 		}
 	}
 	if err := ix.unlist(); err != nil {
@@ -262,9 +267,10 @@ type indexer struct {
 // indexed is an entry that is being changed.
 type indexed struct {
 	*entry
-	before  int  // live changes it had
 	join    bool // what it shows has to be worked out
 	foreign bool // others have changed it
+	added   bool // … by a version that is live
+	met     bool // … perhaps not knowing of what is here; see meet
 }
 
 func (ix *indexer) entry(key recordKey, name string) (*indexed, error) {
@@ -276,12 +282,12 @@ func (ix *indexer) entry(key recordKey, name string) (*indexed, error) {
 		return nil, err
 	}
 	if e == nil {
-		e = &entry{name: name}
+		e = &entry{key: key, name: name}
 	}
 	if ix.entries == nil {
 		ix.entries = make(map[recordKey]*indexed)
 	}
-	x := &indexed{entry: e, before: len(e.live)}
+	x := &indexed{entry: e}
 	ix.entries[key] = x
 	ix.order = append(ix.order, key)
 	return x, nil
@@ -329,6 +335,7 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 		ix.done.ownBytes += weight
 	} else {
 		e.foreign = true
+		e.added = e.added || !gone
 		ix.done.changes++
 	}
 	e.clock = max(e.clock, o.clock)
@@ -354,9 +361,6 @@ func (ix *indexer) flush() error {
 			if err := ix.s.join(e.entry); err != nil {
 				return err
 			}
-			if len(e.live) > 1 && len(e.live) > e.before {
-				ix.done.conflicts++
-			}
 		}
 		if e.foreign {
 			if err := ix.s.touch(key, e.entry); err != nil {
@@ -366,6 +370,13 @@ func (ix *indexer) flush() error {
 		}
 		if err := ix.s.setRecord(key, e.entry); err != nil {
 			return err
+		}
+		disputed, err := ix.s.dispute(key, e)
+		if err != nil {
+			return err
+		}
+		if disputed {
+			ix.done.conflicts++
 		}
 	}
 	return nil

@@ -105,6 +105,9 @@ func (s *state) nextCommit() ([]*pendingChange, error) {
 		}
 		if n := len(out); n > 0 && out[n-1].txn != p.txn {
 			whole = n
+			if (p.op == commitlog.OpRestate) != (out[n-1].op == commitlog.OpRestate) {
+				return false, nil // a restate and a delete cannot stand in one commit
+			}
 			if n >= commitlog.TargetChanges || size >= commitlog.TargetBytes {
 				return false, nil
 			}
@@ -163,7 +166,7 @@ func (s *state) sign(changes []*pendingChange, prev commitlog.Hash) (*commitlog.
 			return nil, err
 		}
 		refs := s.resolve(p)
-		if p.op == commitlog.OpDelete && len(refs) == 0 {
+		if p.op == commitlog.OpDelete && len(refs) == 0 || s.void(p) {
 			if err := s.forget(p); err != nil {
 				return nil, err
 			}
@@ -268,6 +271,9 @@ func (s *state) forget(p *pendingChange) error {
 	}
 	if e != nil {
 		e.pending = slices.DeleteFunc(e.pending, func(l uint64) bool { return l == p.local })
+		if err := s.join(e); err != nil {
+			return err
+		}
 		if err := s.setRecord(p.key, e); err != nil {
 			return err
 		}

@@ -43,6 +43,8 @@ var (
 	ErrRunning = errors.New("the vault is kept in step already")
 	// ErrStopped: the Run that was to do it has ended.
 	ErrStopped = errors.New("the sync was stopped")
+	// ErrResolver: a resolver failed, and gave no answer.
+	ErrResolver = errors.New("the resolver failed")
 	// ErrClosed: the vault was closed.
 	ErrClosed = errors.New("the vault is closed")
 )

@@ -89,7 +89,7 @@ func (s *state) show(namespace, name string) (e *entry, h *head, siblings int, e
 		return nil, nil, 0, s.absence(e)
 	}
 	h, err = s.understood(&heads[0])
-	return e, h, len(heads) - 1, err
+	return e, h, len(distinct(heads)) - 1, err
 }
 
 // unknown says why there is no entry for a record: there is no such record, or

@@ -269,7 +269,7 @@ func (s *state) understood(h *head) (*head, error) {
 			if err != nil {
 				return nil, err
 			}
-			if a != nil && (best == nil || a.compare(best) > 0) {
+			if a != nil && (best == nil || a.compare(best, StrategyTimestamp) > 0) {
 				best = a
 			}
 		}

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,6 +29,7 @@ func (k recordKey) tag() keys.Tag { return keys.Tag(k[:16]) }
 //
 // The sealed part also authenticates the record's key and what stands before it.
 type entry struct {
+	key     recordKey // where it is stored
 	live    []commitlog.ChangeID
 	pending []uint64
 	rev     Revision
@@ -72,6 +74,7 @@ func (k *keyring) parseEntry(key recordKey, b []byte) (*entry, error) {
 	e.expires = be.Uint64(plain[8:])
 	e.available = be.Uint64(plain[16:])
 	e.name = string(plain[24:])
+	e.key = key
 	return e, nil
 }
 
@@ -117,9 +120,41 @@ func (s *state) record(key recordKey) (*entry, error) {
 	return s.v.keys.parseEntry(key, b)
 }
 
-// setRecord stores the entry of a record.
+// setRecord stores the entry of a record, and brings the indexes over it up to
+// date.
 func (s *state) setRecord(key recordKey, e *entry) error {
-	return s.records.Put(key[:], s.v.keys.appendEntry(nil, key, e))
+	return s.changeRecord(key, e, func() error {
+		return s.records.Put(key[:], s.v.keys.appendEntry(nil, key, e))
+	})
+}
+
+// dropRecord takes a record, of which nothing is left here, out of the index.
+func (s *state) dropRecord(key recordKey, e *entry) error {
+	e.live, e.pending, e.expires, e.available = nil, nil, 0, 0
+	return s.changeRecord(key, e, func() error { return s.records.Delete(key[:]) })
+}
+
+// changeRecord stores an entry and then what depends on it. Where it is a
+// namespace's own record and its strategy changes, the transaction ends with
+// [state.rejoin].
+func (s *state) changeRecord(key recordKey, e *entry, store func() error) error {
+	if e.name != aboutName {
+		return errors.Join(store(), s.setTimed(key, e), s.setConflict(key, e))
+	}
+	tag := key.tag()
+	before, err := s.strategy(tag)
+	if err != nil {
+		return err
+	}
+	if err := store(); err != nil {
+		return err
+	}
+	delete(s.strategies, tag)
+	after, err := s.strategy(tag)
+	if after != before {
+		s.resettled = append(s.resettled, tag)
+	}
+	return err
 }
 
 // touch gives the record a new revision and its place at the end of the feed,
@@ -194,36 +229,7 @@ func (s *state) heads(e *entry) ([]head, error) {
 			out = append(out, *h)
 		}
 	}
-	if len(out) > 1 {
-		slices.SortStableFunc(out, func(a, b head) int { return -a.compare(&b) })
-	}
-	return out, nil
-}
-
-// compare orders heads as the strategy "timestamp" does: by clock, then by
-// device, then by place. What is not understood comes below all that is.
-func (h *head) compare(g *head) int {
-	if a, b := h.payload.Understood(), g.payload.Understood(); a != b {
-		if a {
-			return 1
-		}
-		return -1
-	}
-	switch {
-	case h.payload.HLC != g.payload.HLC:
-		if h.payload.HLC > g.payload.HLC {
-			return 1
-		}
-		return -1
-	case h.device != g.device:
-		return slices.Compare(h.device[:], g.device[:])
-	case (h.local != 0) != (g.local != 0): // what is pending will come last in the log
-		if h.local != 0 {
-			return 1
-		}
-		return -1
-	}
-	return h.id.Compare(g.id)
+	return out, s.sort(e, out)
 }
 
 // openChange opens a change of the log. It returns nil where the blob is absent
@@ -278,5 +284,8 @@ func (s *state) join(e *entry) error {
 // hidden reports whether a record is not to be seen at a time: it has expired,
 // or is not available yet.
 func (e *entry) hidden(nowMs uint64) bool {
-	return e.expires != 0 && nowMs >= e.expires || nowMs < e.available
+	return e.expired(nowMs) || nowMs < e.available
 }
+
+// expired reports whether a record has come to its end by itself.
+func (e *entry) expired(nowMs uint64) bool { return e.expires != 0 && nowMs >= e.expires }

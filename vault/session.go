@@ -96,6 +96,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		}
 		if done {
 			r.inStep = e.now
+			r.v.resolveSoon()
 			if !r.live {
 				return nil
 			}

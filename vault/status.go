@@ -24,7 +24,7 @@ type Status struct {
 	Aside      int // … of these, refused by the secondary
 	Missing    int // changes whose content is to be here and has not come
 	Quarantine int // changes whose content cannot be used
-	Conflicts  int // records with several versions
+	Conflicts  int // records with several versions that differ; see Vault.Conflicts
 	Devices    []Device
 	Namespaces []NamespaceStatus
 	Selection  Selection   // what is kept on this device
@@ -105,6 +105,16 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		st.Alarm = string(s.meta.Get(metaAlarm))
+		err = s.conflicts.Scan(nil, func(_, b []byte) (bool, error) {
+			c, err := parseConflictState(b)
+			if err == nil && c.differ {
+				st.Conflicts++
+			}
+			return true, err
+		})
+		if err != nil {
+			return err
+		}
 		if err := s.countRecords(ctx, st, now); err != nil {
 			return err
 		}
@@ -177,15 +187,6 @@ func (s *state) countRecords(ctx context.Context, st *Status, now uint64) error 
 		}
 		st.Records++
 		st.Namespaces[len(st.Namespaces)-1].Records++
-		if len(e.live)+len(e.pending) > 1 {
-			heads, err := s.heads(e)
-			if err != nil {
-				return false, err
-			}
-			if len(heads) > 1 {
-				st.Conflicts++
-			}
-		}
 		return true, nil
 	})
 }

@@ -168,7 +168,7 @@ func (s *state) unindex(key recordKey, id commitlog.ChangeID) (kept bool, err er
 	if err := s.feed.Delete(localKey(uint64(e.rev))); err != nil {
 		return false, err
 	}
-	return false, s.records.Delete(key[:])
+	return false, s.dropRecord(key, e)
 }
 
 // forgetObject removes the object of a change, whole or not, once this is

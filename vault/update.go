@@ -129,7 +129,7 @@ func (s *state) get(namespace string, e *entry) (*Record, error) {
 		return nil, err
 	}
 	rec := s.toRecord(namespace, e, h)
-	rec.Siblings = len(heads) - 1
+	rec.Siblings = len(distinct(heads)) - 1
 	here, err := s.valueHere(h.payload)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,15 @@ type Config struct {
 	// KeepEach sends every local change, also those that a later one replaces
 	// before it was sent.
 	KeepEach bool
+	// Conflict is told of each conflict between devices, if not nil: a record
+	// that came to have several versions, a removal and an edit that did not
+	// know of each other, a resolver that failed. See [Conflict].
+	//
+	// It is called in a goroutine of its own, one conflict after the other, and
+	// holds up nothing: what it has not been told is kept, over a restart too,
+	// and told once for each record, as it is then. It may panic, and may use
+	// the vault.
+	Conflict func(Conflict)
 	// NoSync leaves out fsync: for simulations, whose files die with them.
 	NoSync bool
 }
@@ -73,7 +83,9 @@ type Vault struct {
 	nudge chan struct{} // holds one, for the Run that is going on
 	slot  chan struct{} // holds one while there is a session
 
-	prompt atomic.Bool // a session is in step, and sends what is signed at once
+	prompt    atomic.Bool // a session is in step, and sends what is signed at once
+	listener  listener
+	resolvers resolvers
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
@@ -102,7 +114,7 @@ func Create(dir string, d *keyfile.Device, name string) (err error) {
 		if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
 			return err
 		}
-		for _, b := range buckets {
+		for _, b := range slices.Concat(buckets, laterBuckets) {
 			if _, err := tx.CreateBucket(b); err != nil {
 				return err
 			}
@@ -235,6 +247,9 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		return nil, err
 	}
 	if v.objects, err = store.OpenObjects(filepath.Join(dir, objectsDir)); err == nil {
+		err = v.addBuckets()
+	}
+	if err == nil {
 		err = v.view(func(s *state) error {
 			if version := s.meta.Get(metaVersion); len(version) != 1 || version[0] != schemaVersion {
 				return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
@@ -248,6 +263,7 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 	if err != nil {
 		return nil, errors.Join(err, v.db.Close())
 	}
+	v.listener.start(v)
 	return v, nil
 }
 
@@ -301,12 +317,18 @@ const (
 	bucketQuarantine = "quarantine" // ID ‖ index → reason
 	bucketDevices    = "devices"    // device id → sealed name
 	bucketNamespaces = "namespaces" // tag → sealed name
+	bucketConflicts  = "conflicts"  // record key → conflictState
+	bucketRaised     = "raised"     // record key → u8: what the listener has to be told of it
+	bucketTimed      = "timed"      // record key → —, of records with times
 )
 
 var buckets = []string{
 	bucketMeta, bucketRecords, bucketVersions, bucketFeed, bucketOutbox, bucketUnsent, bucketBuilt,
 	bucketAside, bucketSent, bucketRefused, bucketMissing, bucketQuarantine, bucketDevices, bucketNamespaces, bucketAcked,
 }
+
+// laterBuckets came later: where a store lacks them, Open makes and fills them.
+var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed}
 
 // schemaVersion is the version of the store's layout.
 const schemaVersion = 1
@@ -333,10 +355,17 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	kept   *keeping         // see keeping
-	fed    bool             // the feed has grown
-	queued bool             // the outbox has grown, or a session has something else to do
-	gone   []commitlog.Hash // objects to remove when this is durable
+	conflicts, raised, timed *store.Bucket
+
+	kept     *keeping         // see keeping
+	fed      bool             // the feed has grown
+	queued   bool             // the outbox has grown, or a session has something else to do
+	gone     []commitlog.Hash // objects to remove when this is durable
+	told     bool             // the listener has something to be told
+	disputed bool             // a record has come to have several versions, or others
+
+	strategies map[keys.Tag]Strategy // as far as they were asked for
+	resettled  []keys.Tag            // whose strategy has changed
 }
 
 func (v *Vault) open(tx *store.Tx) (*state, error) {
@@ -351,6 +380,11 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	} {
 		if *dst = tx.Bucket(buckets[i]); *dst == nil {
 			return nil, fmt.Errorf("%w: no bucket %q", ErrDamaged, buckets[i])
+		}
+	}
+	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed} {
+		if *dst = tx.Bucket(laterBuckets[i]); *dst == nil {
+			return nil, fmt.Errorf("%w: no bucket %q", ErrDamaged, laterBuckets[i])
 		}
 	}
 	s.feed.Append()
@@ -377,10 +411,19 @@ func (v *Vault) update(fn func(*state) error) error {
 		if s, err = v.open(tx); err != nil {
 			return err
 		}
-		return fn(s)
+		if err = fn(s); err != nil {
+			return err
+		}
+		return s.rejoin()
 	})
 	if err != nil {
 		return v.storeError(err)
+	}
+	if s.told {
+		v.listener.wake()
+	}
+	if s.disputed {
+		v.resolvers.disputed.Store(true)
 	}
 	v.changedMu.Lock()
 	if s.fed {

@@ -13,7 +13,8 @@ import (
 func Since(r Revision) Select { return func(s *selection) { s.since, s.from = r, true } }
 
 // A Subscription gives the changes to records, made here or elsewhere, in the
-// order in which this device came to know them. Each event is the record as it
+// order in which this device came to know them, and tells when a record expires
+// or becomes available while it lasts. Each event is the record as it
 // is then: several changes to one record that come before the reader took the
 // first are one event. A slow reader holds up nothing, and costs no memory.
 type Subscription struct {
@@ -37,6 +38,12 @@ const watchBatch = 256
 // Watch subscribes to the changes of all namespaces, or of the named one if
 // namespace is not empty. An event with Deleted set says that the record is
 // gone. Record.Value is set where it is short.
+//
+// A record that expires is gone, and one that becomes available is there, as if
+// it had been written then; its revision stays. This goes by Config.Now, which is
+// looked at every minute at least. What expired before Watch was called is not
+// told, and neither is what does so while the vault is closed: List is right at
+// any time.
 func (v *Vault) Watch(ctx context.Context, namespace string, sel ...Select) *Subscription {
 	var o selection
 	for _, f := range sel {
@@ -59,9 +66,16 @@ func (v *Vault) Watch(ctx context.Context, namespace string, sel ...Select) *Sub
 }
 
 func (v *Vault) watch(ctx context.Context, namespace string, o selection, c chan<- *Record) error {
+	times := newMoments(v, namespace)
+	if _, err := times.next(v); err != nil {
+		return err
+	}
 	for {
 		grown := v.feedGrown()
-		batch, last, err := v.feedAfter(namespace, o)
+		batch, last, err := v.feedAfter(namespace, o, times)
+		if err == nil && last == o.since {
+			batch, err = times.due(v, o.prefix)
+		}
 		if err != nil {
 			return err
 		}
@@ -74,28 +88,38 @@ func (v *Vault) watch(ctx context.Context, namespace string, o selection, c chan
 				return ErrClosed
 			}
 		}
-		if last != o.since {
+		if last != o.since || len(batch) > 0 {
 			o.since = last
 			continue
 		}
+		timer, stop, err := times.wait(v)
+		if err != nil {
+			return err
+		}
 		select {
 		case <-grown:
+		case <-timer:
 		case <-ctx.Done():
-			return ctx.Err()
+			err = ctx.Err()
 		case <-v.closed:
-			return ErrClosed
+			err = ErrClosed
+		}
+		if stop(); err != nil {
+			return err
 		}
 	}
 }
 
 // feedAfter returns the records that changed after o.since, at most watchBatch,
-// and the revision to go on after.
-func (v *Vault) feedAfter(namespace string, o selection) (out []*Record, last Revision, err error) {
+// and the revision to go on after. It notes when they expire or become
+// available.
+func (v *Vault) feedAfter(namespace string, o selection, times *moments) (out []*Record, last Revision, err error) {
 	last = o.since
 	var tag keys.Tag
 	if namespace != "" {
 		tag = v.keys.tag(namespace)
 	}
+	now := millis(v.conf.Now())
 	err = v.view(func(s *state) error {
 		seen := 0
 		return s.feed.Scan(localKey(uint64(o.since)+1), func(k, b []byte) (bool, error) {
@@ -103,7 +127,10 @@ func (v *Vault) feedAfter(namespace string, o selection) (out []*Record, last Re
 			seen++
 			key := recordKey(b)
 			if namespace == "" || key.tag() == tag {
-				rec, err := s.event(key, o.prefix)
+				rec, err := s.event(key, o.prefix, now)
+				if err == nil {
+					err = times.note(s, key, now)
+				}
 				if err != nil {
 					return false, err
 				}
@@ -117,8 +144,8 @@ func (v *Vault) feedAfter(namespace string, o selection) (out []*Record, last Re
 	return out, last, err
 }
 
-// event returns a record as it is now, nil where it is not to be seen.
-func (s *state) event(key recordKey, prefix string) (*Record, error) {
+// event returns a record as it is at a time, nil where it is not to be seen.
+func (s *state) event(key recordKey, prefix string, now uint64) (*Record, error) {
 	e, err := s.record(key)
 	if err != nil || e == nil {
 		return nil, err
@@ -128,7 +155,7 @@ func (s *state) event(key recordKey, prefix string) (*Record, error) {
 	}
 	namespace := s.namespaceName(key.tag())
 	gone := &Record{Namespace: namespace, Name: e.name, Revision: e.rev, Deleted: true, Time: clockTime(e.clock)}
-	if e.hidden(millis(s.v.conf.Now())) {
+	if e.hidden(now) {
 		return gone, nil
 	}
 	rec, err := s.get(namespace, e)

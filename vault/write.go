@@ -17,6 +17,7 @@ type change struct {
 	namespace string
 	name      string
 	delete    bool
+	restate   bool            // an automatic write: it settles what there is, and adds no edit
 	value     []byte          // for values up to seal.MaxInline
 	object    *seal.ObjectRef // for longer ones, in the object store already
 	objSize   uint64          // bytes of the sealed object
@@ -82,22 +83,22 @@ func (s *state) write(t *txn, c *change) (Revision, bool, error) {
 		return 0, false, err
 	}
 	if e == nil {
-		e = &entry{name: c.name}
+		e = &entry{key: key, name: c.name}
 	}
-	heads, err := s.shown(e)
+	heads, err := s.countHeads(e)
 	if err != nil {
 		return 0, false, err
 	}
-	if !heads && (c.delete || c.cond != condition{}) {
+	if heads == 0 && (c.delete || c.cond != condition{}) {
 		// Whether there is such a record is known only where the namespace is kept.
 		if err := s.unknown(tag); errors.Is(err, ErrNotSelected) {
 			return 0, false, err
 		}
 	}
-	if err := c.cond.check(e, heads); err != nil {
+	if err := c.cond.check(e, heads > 0 && !e.expired(millis(v.conf.Now()))); err != nil {
 		return 0, false, err
 	}
-	if c.delete && !heads {
+	if c.delete && heads == 0 {
 		return e.rev, false, nil
 	}
 	epoch, err := s.epoch()
@@ -219,6 +220,9 @@ func (s *state) end(t *txn) error {
 // than one change can name, deletes beside it carry the rest.
 func (s *state) queue(t *txn, c *change, e *entry, key recordKey, epoch uint32, refs []pendingRef) error {
 	alone := t.alone
+	if c.restate && len(refs) > commitlog.MaxRefs {
+		refs = refs[:commitlog.MaxRefs] // the next restate takes the rest
+	}
 	for len(refs) > commitlog.MaxRefs {
 		alone = false
 		p := &pendingChange{epoch: epoch, key: key, clock: e.clock, op: commitlog.OpDelete, refs: refs[:commitlog.MaxRefs]}
@@ -231,6 +235,9 @@ func (s *state) queue(t *txn, c *change, e *entry, key recordKey, epoch uint32, 
 	payload := seal.Payload{
 		Form: seal.FormInline, HLC: e.clock, Expires: c.expires, Available: c.available,
 		ContentType: c.contentType, Name: c.name, Value: c.value,
+	}
+	if c.restate {
+		p.op = commitlog.OpRestate
 	}
 	switch {
 	case c.delete:
@@ -274,27 +281,34 @@ func (s *state) enqueue(t *txn, e *entry, p *pendingChange, payload *seal.Payloa
 
 // shown reports whether the record has anything to show. It opens nothing.
 func (s *state) shown(e *entry) (bool, error) {
+	n, err := s.countHeads(e)
+	return n > 0, err
+}
+
+// countHeads counts the record's heads, as if all of them opened.
+func (s *state) countHeads(e *entry) (n int, err error) {
 	if len(e.pending) == 0 {
-		return len(e.live) > 0, nil
+		return len(e.live), nil
 	}
 	newest, covered, err := s.overlay(e)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if newest != nil && newest.op != commitlog.OpDelete {
-		return true, nil
+		n++
 	}
 	for _, id := range e.live {
 		if !covered[id] {
-			return true, nil
+			n++
 		}
 	}
-	return false, nil
+	return n, nil
 }
 
 // overlay returns the newest pending change of a record that has one, and the
 // changes in the log that its pending changes supersede. What the disk spoilt is
-// passed over; newest is nil if that is all.
+// passed over, and so is a restate that will be void; newest is nil if that is
+// all.
 func (s *state) overlay(e *entry) (newest *pendingChange, covered map[commitlog.ChangeID]bool, err error) {
 	covered = make(map[commitlog.ChangeID]bool)
 	for _, local := range e.pending {
@@ -305,6 +319,9 @@ func (s *state) overlay(e *entry) (newest *pendingChange, covered map[commitlog.
 		if err != nil {
 			return nil, nil, err
 		}
+		if s.void(p) {
+			continue
+		}
 		newest = p
 		for _, r := range p.refs {
 			if r.local == 0 {
@@ -313,6 +330,14 @@ func (s *state) overlay(e *entry) (newest *pendingChange, covered map[commitlog.
 		}
 	}
 	return newest, covered, nil
+}
+
+// void reports whether a pending change is a restate that will not hold: what it
+// names is no longer all live.
+func (s *state) void(p *pendingChange) bool {
+	return p.op == commitlog.OpRestate && slices.ContainsFunc(p.refs, func(r pendingRef) bool {
+		return r.local == 0 && !s.log.Live(p.key.tag(), r.id)
+	})
 }
 
 func (c condition) check(e *entry, exists bool) error {
