@@ -241,6 +241,7 @@ func TestSettle(t *testing.T) {
 
 	// The second name is one that is free, and not too long.
 	for i, name := range []string{"both", "both", strings.Repeat("ä", 256)} {
+		put(t, a, name, "") // so that the next is later, whatever has gone before
 		put(t, a, name, "a")
 		put(t, b, name, fmt.Sprint("b", i))
 		sync(t, a, b, a)
