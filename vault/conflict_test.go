@@ -413,8 +413,8 @@ func TestConflictsAreListed(t *testing.T) {
 	ctx := t.Context()
 	p := newPerson(t)
 	dir := t.TempDir() + "/v"
-	a, _ := p.deviceIn(dir, vault.Config{})
-	b := p.device(vault.Config{})
+	a, _ := p.deviceIn(dir, vault.Config{Now: later(0).now})
+	b := p.device(vault.Config{Now: later(1).now})
 	put(t, a, "same", "0")
 	put(t, a, "deep", "0")
 	put(t, a, "type", "0")
@@ -451,7 +451,7 @@ func TestConflictsAreListed(t *testing.T) {
 	// A store from before the index is given one.
 	fatal(t, a.Close())
 	fatal(t, vault.AgeStore(dir+"/vault.db"))
-	a = openVault(t, dir, vault.Config{})
+	a = openVault(t, dir, vault.Config{Now: later(0).now})
 	check(a)
 	for name, err := range a.Conflicts(ctx) {
 		fatal(t, err)

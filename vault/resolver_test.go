@@ -18,7 +18,8 @@ func resolving(t *testing.T, n int, resolver vault.Resolver, conf vault.Config) 
 	t.Helper()
 	p := newPerson(t)
 	var vs []*vault.Vault
-	for range n {
+	for i := range n {
+		conf.Now = later(i).now
 		v := p.device(conf)
 		byHand(v)
 		vs = append(vs, v)
@@ -34,6 +35,11 @@ func resolving(t *testing.T, n int, resolver vault.Resolver, conf vault.Config) 
 		v.SetResolver("notes", resolver)
 	}
 	return vs
+}
+
+// later is a clock that stands at the hour i.
+func later(i int) *manual {
+	return &manual{time.Date(2026, 11, 20, i, 0, 0, 0, time.UTC)}
 }
 
 // resolve has a vault's resolvers answer what is due, and returns when the next
@@ -53,7 +59,7 @@ func join(_ context.Context, c vault.Conflict) (vault.Resolution, error) {
 // E32: the resolver is given all siblings and what they come from. The author of
 // the newest answers at once, the others later, if there is still need.
 func TestScenarioE32(t *testing.T) {
-	now := time.Now()
+	now := later(1).t
 	vs := resolving(t, 3, join, vault.Config{})
 	a, b, c := vs[0], vs[1], vs[2]
 	if next := resolve(t, a, now); next.Before(now.Add(59*time.Second)) || next.After(now.Add(time.Minute)) {
@@ -106,7 +112,7 @@ func TestScenarioE32(t *testing.T) {
 // The same where one of them removes the record, and where a third device has
 // written meanwhile.
 func TestScenarioE32Converge(t *testing.T) {
-	now := time.Now().Add(time.Hour)
+	now := later(2).t
 	remove := func(context.Context, vault.Conflict) (vault.Resolution, error) {
 		return vault.Resolution{Delete: true}, nil
 	}
@@ -166,7 +172,7 @@ func TestScenarioE32Converge(t *testing.T) {
 // E32: a resolver that fails, panics, answers nonsense or does not come back
 // leaves the siblings, is reported, and holds up no sync.
 func TestScenarioE32Fails(t *testing.T) {
-	now := time.Now()
+	now := later(1).t
 	for name, resolver := range map[string]vault.Resolver{
 		"error": func(context.Context, vault.Conflict) (vault.Resolution, error) {
 			return vault.Resolution{}, errors.New("no")
@@ -216,7 +222,7 @@ func TestScenarioE32Fails(t *testing.T) {
 // A resolver that leaves the matter to a person is not asked again soon, and one
 // whose question is out of date by the time it answers has said nothing.
 func TestResolverLeavesOrIsLate(t *testing.T) {
-	now := time.Now()
+	now := later(1).t
 	calls := 0
 	var during func()
 	vs := resolving(t, 2, func(context.Context, vault.Conflict) (vault.Resolution, error) {

@@ -245,7 +245,10 @@ func TestScenarioE33(t *testing.T) {
 func TestScenarioE35(t *testing.T) {
 	p := newPerson(t)
 	told := make(chan vault.Conflict, 16)
-	vs := []*vault.Vault{p.device(vault.Config{Conflict: func(c vault.Conflict) { told <- c }}), p.device(vault.Config{}), p.device(vault.Config{})}
+	vs := []*vault.Vault{p.device(vault.Config{Now: later(0).now, Conflict: func(c vault.Conflict) { told <- c }})}
+	for i := range 2 {
+		vs = append(vs, p.device(vault.Config{Now: later(i + 1).now}))
+	}
 	for i, v := range vs {
 		if i < 2 {
 			put(t, v, "two", fmt.Sprint(i))
