@@ -75,6 +75,22 @@ func (v *Vault) Conflicts(ctx context.Context) iter.Seq2[*Conflict, error] {
 	}
 }
 
+// Conflict returns the conflict of one record, [ErrNotFound] if it has none: one
+// version, or none. Unlike Conflicts it also tells of a removal beside which the
+// record's only version was written.
+func (n *Namespace) Conflict(ctx context.Context, name string) (c *Conflict, err error) {
+	err = n.lookAt(ctx, name, func(s *state, e *entry) error {
+		if c, err = s.conflict(e, true); err == nil && c == nil {
+			err = fmt.Errorf("%w: it has no conflict", ErrNotFound)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, opError("conflict", n.name, name, err)
+	}
+	return c, nil
+}
+
 // disputed returns the keys of records whose versions differ, at most limit of
 // those that begin with prefix and come at or after from.
 func (v *Vault) disputed(prefix, from []byte, limit int) (page []recordKey, err error) {

@@ -169,12 +169,19 @@ func (h *held) vault(dir string) (*vault.Vault, error) {
 
 // What an agent asks its clients for: what needs the person's own terminal, files
 // or descriptors.
-const askPassphrase = "passphrase"
+const (
+	askPassphrase = "passphrase"
+	askEditor     = "editor"
+)
 
 type passphraseQuestion struct {
 	Key     string
 	Confirm bool
 }
+
+// An editorQuestion is for an editor to open a file, which the agent reads when
+// that has ended.
+type editorQuestion struct{ Path string }
 
 // reply is an answer: bytes, or the failure that the agent's command ends with.
 type reply struct {
@@ -217,6 +224,11 @@ func (a *app) answer(ctx context.Context, what string, question []byte) ([]byte,
 		var q passphraseQuestion
 		if err = json.Unmarshal(question, &q); err == nil {
 			r.Bytes, err = a.passphrase(ctx, q.Key, q.Confirm)
+		}
+	case askEditor:
+		var q editorQuestion
+		if err = json.Unmarshal(question, &q); err == nil {
+			err = a.runEditor(ctx, q.Path)
 		}
 	default:
 		err = fmt.Errorf("this client knows no %q", what)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 func newGet(a *app) *cobra.Command {
 	var force bool
+	var at string
 	cmd := &cobra.Command{
 		Use:   "get NAMESPACE/NAME",
 		Short: "write a record's value to standard output",
@@ -24,6 +26,7 @@ record, and the value in base64. A value that was left at the secondary is fetch
 What could harm a terminal is not written to one, unless with --force.`,
 		Example: `  kist get notes/todo
   kist get files/photo.jpg > photo.jpg
+  kist get notes/todo --at 12.0     # as it was
   kist get contacts/ada --json | jq -r .device`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.completeRecords,
@@ -34,8 +37,8 @@ What could harm a terminal is not written to one, unless with --force.`,
 			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
 				ns := v.Namespace(namespace)
-				rec, r, err := ns.Open(cmd.Context(), name)
-				if errors.Is(err, vault.ErrNotHere) {
+				rec, r, err := a.openAt(cmd.Context(), ns, name, at)
+				if errors.Is(err, vault.ErrNotHere) && at == "" {
 					if err = a.fetch(cmd.Context(), v, ns, name); err == nil {
 						rec, r, err = ns.Open(cmd.Context(), name)
 					}
@@ -44,8 +47,8 @@ What could harm a terminal is not written to one, unless with --force.`,
 					return err
 				}
 				defer r.Close()
-				if rec.Siblings > 0 {
-					a.warn("%q was written on several devices at once; this is the newest version: kist history %s shows the others", args[0], quote(args[0]))
+				if rec.Siblings > 0 && at == "" {
+					a.warn("%q was written on several devices at once; this is one of the versions: kist conflicts %s settles it", args[0], quote(args[0]))
 				}
 				switch {
 				case a.json:
@@ -60,8 +63,25 @@ What could harm a terminal is not written to one, unless with --force.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&at, "at", "", "an earlier `VERSION`: the first column of kist history")
 	cmd.Flags().BoolVar(&force, "force", false, "write it to a terminal whatever it is")
 	return cmd
+}
+
+// openAt opens a record's value, or that of one of its versions.
+func (a *app) openAt(ctx context.Context, ns *vault.Namespace, name, at string) (*vault.Record, io.ReadCloser, error) {
+	if at == "" {
+		return ns.Open(ctx, name)
+	}
+	place, err := parsePlace(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := place.find(ctx, ns, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ns.OpenVersion(ctx, name, id)
 }
 
 // getText writes a value to a terminal as long as it is harmless.

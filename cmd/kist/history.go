@@ -14,7 +14,9 @@ func newHistory(a *app) *cobra.Command {
 		Use:   "history NAMESPACE/NAME",
 		Short: "list the versions of a record",
 		Long: `List the versions of a record, newest first: when and on which device each was
-written, and where it stands in the log. A removed record has a history, too.`,
+written, and where it stands in the log. A removed record has a history, too.
+
+The first column is what "kist get --at" and "kist revert" take.`,
 		Example: `  kist history notes/todo
   kist history notes/todo --json`,
 		Args:              exactly(1),
@@ -25,8 +27,8 @@ written, and where it stands in the log. A removed record has a history, too.`,
 				return err
 			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
-				// Of several that are live, the newest by its author's clock shows,
-				// which need not be the last in the log.
+				// Of several that are live, the namespace's strategy says which shows;
+				// it need not be the last in the log.
 				shown := &vault.Record{}
 				if rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name); rec != nil {
 					if err == nil {

@@ -162,7 +162,7 @@ func (a *app) printStatus(st *vault.Status, last *vault.CommitInfo) {
 		line("kept here", text)
 	}
 	if st.Conflicts > 0 {
-		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist ls -l, kist history")
+		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist conflicts")
 	}
 	if st.Aside > 0 {
 		line("refused", plural(st.Aside, "change", "changes")+" of this device: kist sync tells why")

@@ -76,7 +76,7 @@ func (a *app) printReport(r *vault.Report, host string, inStep bool) {
 		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", plural(r.Forgotten, "change", "changes"))
 	}
 	if r.Conflicts > 0 {
-		fmt.Fprintf(w, "  conflicts  %s written on two devices at once; the newest shows, the others are in kist history\n", plural(r.Conflicts, "record was", "records were"))
+		fmt.Fprintf(w, "  conflicts  %s written on several devices at once: kist conflicts\n", plural(r.Conflicts, "record was", "records were"))
 	}
 	if r.Pending > 0 {
 		fmt.Fprintf(w, "  to send    %s\n", plural(r.Pending, "change", "changes"))
