@@ -464,3 +464,39 @@ func TestConflictsAreListed(t *testing.T) {
 	check(b)
 	sameDigest(t, a, b)
 }
+
+// A namespace that is forgotten takes its conflicts and its strategy along, and
+// they come back with it.
+func TestConflictsOfASelection(t *testing.T) {
+	ctx := t.Context()
+	p := newPerson(t)
+	a, b := p.device(vault.Config{Now: later(0).now}), p.device(vault.Config{Now: later(1).now})
+	n := a.Namespace("notes")
+	fatal(t, n.SetStrategy(ctx, vault.StrategyFirst))
+	put(t, a, "x", "0")
+	sync(t, a, b)
+	put(t, a, "x", "a")
+	_, err := b.Namespace("notes").Put(ctx, "x", []byte("b"), vault.Expires(later(24).t))
+	fatal(t, err)
+	sync(t, a, b, a)
+	want := []string{"notes/x: a b from 0"}
+	check := func(want []string) {
+		t.Helper()
+		st, err := a.Status(ctx)
+		fatal(t, err)
+		if got := conflicts(t, a); !slices.Equal(got, want) || st.Conflicts != len(want) {
+			t.Errorf("listed %q, counted %d, want %q", got, st.Conflicts, want)
+		}
+	}
+	check(want)
+	fatal(t, a.SetSelection(ctx, vault.Selection{Namespaces: []string{"other"}}))
+	sync(t, a)
+	check(nil)
+	fatal(t, a.SetSelection(ctx, vault.Selection{}))
+	sync(t, a)
+	check([]string{"notes/x: a b"}) // what came before is not fetched again
+	if st, err := n.Strategy(ctx); err != nil || st != vault.StrategyFirst {
+		t.Errorf("strategy %v, %v", st, err)
+	}
+	sameDigest(t, a, b)
+}

@@ -18,8 +18,9 @@
 // stands in the outbox until it is verified in the vault's log. A record's state
 // is the join of the changes to it that no other change supersedes: usually one,
 // and more after devices have written at the same time ([Record.Siblings]). Then
-// the one with the latest clock is shown, the same on every device; the others
-// stay readable in the record's history, and the next write settles the matter.
+// the namespace's [Strategy] says which is shown, the same on every device; the
+// others stay readable in the record's history, and the next write settles the
+// matter, be it a person's ([Namespace.Settle]) or a [Resolver]'s.
 //
 // # Trust
 //
@@ -39,7 +40,10 @@
 // while it has a connection, and opening many blobs one a core.
 //
 // Files: vault.go (opening, buckets), write.go and outbox.go (local changes),
-// record.go (what a record shows), build.go (signing commits), apply.go (taking
+// record.go (what a record shows), strategy.go (which of several versions),
+// conflict.go with disputes.go and rivals.go (finding and listing conflicts),
+// listen.go, resolver.go with answer.go, settle.go (who is told of them, and
+// answers), versions.go (what was before), build.go (signing commits), apply.go (taking
 // commits in), engine.go with upload.go and fetch.go (a session, step by step),
 // sync.go (its driver), enrol.go (admitting a device).
 package vault

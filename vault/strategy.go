@@ -27,7 +27,7 @@ const (
 	// has, the version is shown that StrategyTimestamp shows.
 	StrategyResolver Strategy = 5
 
-	strategyMerge Strategy = 4 // reserved
+	// 4 is reserved, for merging documents.
 )
 
 var strategyNames = map[Strategy]string{
