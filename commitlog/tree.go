@@ -53,6 +53,46 @@ func GrowTree(h Hashes, size uint64, leaf Hash) ([]Hash, error) {
 // leaves, and so the index of the next.
 func TreeIndex(size uint64) int64 { return tlog.StoredHashCount(int64(size)) }
 
+// ProveTree returns the proof that the tree of the first from leaves, from 1, is
+// the beginning of that of the first to (RFC 6962, section 2.1.2).
+func ProveTree(h Hashes, from, to uint64) ([]Hash, error) {
+	proof, err := tlog.ProveTree(int64(to), int64(from), hashReader{h})
+	if err != nil {
+		return nil, fmt.Errorf("proof from %d to %d: %w", from, to, err)
+	}
+	out := make([]Hash, len(proof))
+	for i, p := range proof {
+		out[i] = Hash(p)
+	}
+	return out, nil
+}
+
+// CheckTree checks the proof that the tree of from leaves with one root is the
+// beginning of the tree of to leaves with the other. It returns [ErrFork] where
+// it does not prove that, and [ErrRollback] where to is below from. The empty
+// log is the beginning of every other, without hashes.
+func CheckTree(proof []Hash, from uint64, fromRoot Hash, to uint64, toRoot Hash) error {
+	switch {
+	case to < from:
+		return fmt.Errorf("%w: %d after %d", ErrRollback, to, from)
+	case to >= MaxLog:
+		return fmt.Errorf("%w: log of %d", ErrLimit, to)
+	case from == 0:
+		if len(proof) > 0 || fromRoot != EmptyRoot || to == 0 && toRoot != EmptyRoot {
+			return fmt.Errorf("%w: proof from the empty log", ErrFork)
+		}
+		return nil
+	}
+	p := make(tlog.TreeProof, len(proof))
+	for i, h := range proof {
+		p[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckTree(p, int64(to), tlog.Hash(toRoot), int64(from), tlog.Hash(fromRoot)); err != nil {
+		return fmt.Errorf("%w: the log of %d does not continue that of %d", ErrFork, to, from)
+	}
+	return nil
+}
+
 // TreeRoot returns the root over the first size leaves.
 func TreeRoot(h Hashes, size uint64) (Hash, error) {
 	if size == 0 {

@@ -13,15 +13,33 @@ import (
 // blobs answers a FETCH.
 func (s *Session) blobs(ctx context.Context, m *wire.Fetch) (wire.Message, error) {
 	reply, err := s.readRange(ctx, m)
-	if errors.Is(err, wire.ErrNotFound) {
-		e := answer(s.server.config.Logger, err)
-		e.Request = m.Request
-		return e, nil
-	}
 	if err != nil {
-		return nil, err
+		return s.notFound(m.Request, err)
 	}
 	return reply, nil
+}
+
+// prove answers a PROOF.
+func (s *Session) prove(ctx context.Context, m *wire.Proof) (wire.Message, error) {
+	if len(m.Hashes) > 0 {
+		return nil, fmt.Errorf("%w: PROOF that asks with hashes", wire.ErrProtocol)
+	}
+	hashes, err := s.server.config.Engine.Proof(ctx, s.vault(), m.From, m.To)
+	if err != nil {
+		return s.notFound(m.Request, err)
+	}
+	return &wire.Proof{Request: m.Request, From: m.From, To: m.To, Hashes: hashes}, nil
+}
+
+// notFound answers a request with the error if that is ErrNotFound. Any other
+// ends the session.
+func (s *Session) notFound(request uint32, err error) (wire.Message, error) {
+	if !errors.Is(err, wire.ErrNotFound) {
+		return nil, err
+	}
+	e := answer(s.server.config.Logger, err)
+	e.Request = request
+	return e, nil
 }
 
 func (s *Session) readRange(ctx context.Context, m *wire.Fetch) (*wire.Blobs, error) {

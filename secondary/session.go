@@ -159,6 +159,8 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 			return one(s.upload(ctx, m))
 		case *wire.Object:
 			return one(s.object(ctx, m))
+		case *wire.Proof:
+			return one(s.prove(ctx, m))
 		case *wire.Ping:
 			return one(&wire.Pong{Token: m.Token}, nil)
 		case *wire.Pong:

@@ -39,6 +39,10 @@ type Engine interface {
 	// Head describes the log and its first commits up to at.
 	Head(ctx context.Context, vault keys.VaultID, at uint64) (Head, error)
 
+	// Proof returns the proof that the log of the first from commits, from 1, is
+	// the beginning of that of the first to: ErrNotFound where there are fewer.
+	Proof(ctx context.Context, vault keys.VaultID, from, to uint64) ([]commitlog.Hash, error)
+
 	// Append appends commits. It returns one outcome a bundle, and the log's
 	// size after it. Commits are decided one after another, each as
 	// [commitlog.Check] decides, with all blobs there and all objects durable.

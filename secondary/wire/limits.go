@@ -59,6 +59,10 @@ const (
 	// MaxMarks is the number of MARK requests that a device may have under way.
 	MaxMarks = 16
 
+	// MaxProof is the number of hashes in a consistency proof: one for each
+	// level of the largest log's tree, and one.
+	MaxProof = 41
+
 	// maxElements bounds every CBOR array. The longest that is needed is
 	// UPLOADED's, with one entry a bundle in a frame; the shortest bundle has
 	// 269 bytes.

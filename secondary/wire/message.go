@@ -1,7 +1,7 @@
 package wire
 
 // Type says which message a frame holds. The numbers are sent. Not listed here
-// and reserved: 32 PROOF, 33 SNAPSHOT, 34 STATE, 35 CHECKPOINT.
+// and reserved: 33 SNAPSHOT, 34 STATE, 35 CHECKPOINT.
 type Type uint8
 
 const (
@@ -27,6 +27,7 @@ const (
 	TypeUnbind   Type = 29 // → ends following the log
 	TypeUnbound  Type = 30 // ←
 	TypeError    Type = 31 // ←
+	TypeProof    Type = 32 // ⇄ consistency proof between two sizes
 )
 
 var typeNames = map[Type]string{
@@ -36,6 +37,7 @@ var typeNames = map[Type]string{
 	TypeObject: "OBJECT", TypeHave: "HAVE", TypeFetch: "FETCH", TypeBlobs: "BLOBS",
 	TypeMark: "MARK", TypeMarked: "MARKED", TypePing: "PING", TypePong: "PONG",
 	TypeUnbind: "UNBIND", TypeUnbound: "UNBOUND", TypeError: "ERROR",
+	TypeProof: "PROOF",
 }
 
 // String returns the message's name in capitals.
@@ -100,6 +102,8 @@ func newMessage(t Type) Message {
 		return new(Unbound)
 	case TypeError:
 		return new(Error)
+	case TypeProof:
+		return new(Proof)
 	}
 	return nil
 }

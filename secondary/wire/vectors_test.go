@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -106,6 +107,7 @@ func makeVectors(t *testing.T) *vectors {
 		&wire.Mark{Token: 5}, &wire.Marked{Token: 5, Size: 4712}, &wire.Ping{Token: 1}, &wire.Pong{Token: 1},
 		&wire.Unbind{}, &wire.Unbound{},
 		&wire.Error{Code: wire.CodeShutdown, Action: wire.ActionRetryAfter, RetryAfter: 2500},
+		&wire.Proof{Request: 8, From: 4711, To: 4712}, &wire.Proof{Request: 8, From: 4711, To: 4712, Hashes: []commitlog.Hash{seed(0xee), seed(0xff)}},
 	} {
 		v.Frames = append(v.Frames, frame(m))
 	}

@@ -82,6 +82,8 @@ func messages() []wire.Message {
 		&wire.Unbind{},
 		&wire.Unbound{},
 		wire.NewError(wire.CodeBusy, "later"),
+		&wire.Proof{Request: 1, From: 2, To: 3, Hashes: []commitlog.Hash{}},
+		&wire.Proof{Request: 1, From: 2, To: 3, Hashes: []commitlog.Hash{commitlog.EmptyRoot, {1}}},
 	}
 }
 
@@ -131,6 +133,7 @@ func TestEncoding(t *testing.T) {
 		{&wire.Download{Size: 2, Left: 3, Items: []wire.Item{wire.NewStub(4, 5)}}, "12" + "00000003" + "820203" + "04" + "00000010" + "0000000000000004" + "0000000000000005"},
 		{&wire.Upload{Condition: &size, Items: []wire.Item{{Kind: wire.ItemLast, Data: []byte{0xaa}}}}, "13" + "00000003" + "8207f6" + "03" + "00000001" + "aa"},
 		{&wire.Blobs{Request: 1, Size: 2, Data: []byte{1, 2}}, "18" + "84" + "01" + "f4" + "02" + "420102"},
+		{&wire.Proof{Request: 1, From: 2, To: 300}, "20" + "84" + "01" + "02" + "19012c" + "80"},
 		{&wire.Have{Bytes: 9, Whole: true}, "16" + "84" + "5820" + strings.Repeat("00", 32) + "09" + "f5" + "00"},
 	}
 	for _, test := range tests {
@@ -147,7 +150,7 @@ func TestParseRefuses(t *testing.T) {
 		"empty":                        "",
 		"type alone":                   "05",
 		"unknown type":                 "0080",
-		"reserved type":                "2080",
+		"reserved type":                "2180",
 		"trailing byte":                "058000",
 		"field too many":               "058100",
 		"field too few":                "1b80",
@@ -190,6 +193,11 @@ func TestParseRefuses(t *testing.T) {
 		"device without id":            "0384" + "50" + zeros[:32] + "01" + "50" + zeros[:32] + "5840" + zeros + zeros,
 		"role that is only signed":     "0384" + "50" + zeros[:32] + "03" + "50" + zeros[:32] + "5840" + zeros + zeros,
 		"unknown binding":              "0285" + "5820" + zeros + "5820" + zeros + "02" + "00" + "5840" + zeros + zeros,
+		"proof without number":         "2084" + "00" + "01" + "02" + "80",
+		"proof from nothing":           "2084" + "01" + "00" + "02" + "80",
+		"proof backwards":              "2084" + "01" + "03" + "02" + "80",
+		"proof with a short hash":      "2084" + "01" + "01" + "02" + "81" + "4100",
+		"proof of many hashes":         "2084" + "01" + "01" + "02" + "982a" + strings.Repeat("5820"+zeros, 42),
 		"unknown failure":              "068101",
 	}
 	for name, text := range tests {

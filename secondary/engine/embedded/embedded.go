@@ -133,3 +133,15 @@ func (e *Engine) Head(ctx context.Context, vault keys.VaultID, at uint64) (head 
 	})
 	return head, err
 }
+
+// Proof implements [engine.Engine].
+func (e *Engine) Proof(ctx context.Context, vault keys.VaultID, from, to uint64) (proof []commitlog.Hash, err error) {
+	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
+		if size := l.Size(); to > size {
+			return fmt.Errorf("%w: the log has %d commits, not %d", wire.ErrNotFound, size, to)
+		}
+		proof, err = commitlog.ProveTree(l, from, to)
+		return err
+	})
+	return proof, err
+}

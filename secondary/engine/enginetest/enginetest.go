@@ -27,6 +27,8 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"Append":        testAppend,
 		"AppendAgain":   testAppendAgain,
 		"Condition":     testCondition,
+		"Serialised":    testSerialised,
+		"Proof":         testProof,
 		"Refusals":      testRefusals,
 		"Registrations": testRegistrations,
 		"MaxDevices":    testMaxDevices,
@@ -267,6 +269,67 @@ func testCondition(t *testing.T, e engine.Engine) {
 	r.Bundles = append(r.Bundles, r.Bundles[0])
 	if _, _, err := e.Append(t.Context(), r); !errors.Is(err, wire.ErrProtocol) {
 		t.Errorf("condition with two bundles: %v, want ErrProtocol", err)
+	}
+}
+
+// A serialised commit is taken directly after what its author had seen, and
+// nowhere else, with and without a condition.
+func testSerialised(t *testing.T, e engine.Engine) {
+	v, d := withDevice(t, e)
+	seen := v.Size()
+	saved := *d
+	late := d.Serialised(keys.Tag{1}, 1)
+	*d = saved
+	first := d.Serialised(keys.Tag{1}, 2)
+	mustAppend(t, e, v, nil, first)
+
+	other := v.NewDevice()
+	b, control := v.ControlCommit(other.Registration(false))
+	mustAppend(t, e, v, control, b)
+
+	// Sent again, it has its place, whatever the log has become.
+	again := request(v, nil, first)
+	again.Condition = &seen
+	out, _, err := e.Append(t.Context(), again)
+	if err != nil || out[0].ID != 2 || out[0].Err != nil {
+		t.Errorf("again: %+v, %v; want commit 2", out, err)
+	}
+	// One that was signed over an older log is refused: by its condition, and
+	// by its place alone. (Another sequence number, so that only that counts.)
+	stale := other.Serialised(keys.Tag{1}, 1)
+	mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 1))
+	r := request(v, nil, stale)
+	refused(t, e, v, r, commitlog.ErrOrder)
+	r.Condition = &stale.Commit.Header.SeenSize
+	refused(t, e, v, r, wire.ErrCondition)
+	r = request(v, nil, late)
+	r.Condition = &seen
+	refused(t, e, v, r, wire.ErrCondition)
+	other.Forget(commitlog.Hash{})
+	mustAppend(t, e, v, nil, other.Serialised(keys.Tag{1}, 1))
+}
+
+func testProof(t *testing.T, e engine.Engine) {
+	v, d := withDevice(t, e)
+	for range 9 {
+		mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 1))
+	}
+	for to := uint64(1); to <= v.Size(); to++ {
+		for from := uint64(1); from <= to; from++ {
+			proof, err := e.Proof(t.Context(), v.ID(), from, to)
+			if err == nil {
+				err = commitlog.CheckTree(proof, from, v.Root(from), to, v.Root(to))
+			}
+			if err != nil {
+				t.Errorf("from %d to %d: %v", from, to, err)
+			}
+		}
+	}
+	if _, err := e.Proof(t.Context(), v.ID(), 1, v.Size()+1); !errors.Is(err, wire.ErrNotFound) {
+		t.Errorf("beyond the log: %v, want ErrNotFound", err)
+	}
+	if _, err := e.Proof(t.Context(), keys.VaultID{1}, 1, 1); !errors.Is(err, wire.ErrNotFound) {
+		t.Errorf("of an unknown vault: %v, want ErrNotFound", err)
 	}
 }
 

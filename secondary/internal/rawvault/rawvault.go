@@ -111,18 +111,31 @@ func Put(n int) (commitlog.Change, []byte) {
 
 // Commit returns the device's next commit, of n puts into a namespace.
 func (d *Device) Commit(tag keys.Tag, n int) *commitlog.Bundle {
-	var changes []commitlog.Change
-	var blobs [][]byte
+	changes, blobs := puts(n)
+	return d.CommitOf(tag, changes, blobs)
+}
+
+// Serialised is Commit for a serialised commit.
+func (d *Device) Serialised(tag keys.Tag, n int) *commitlog.Bundle {
+	changes, blobs := puts(n)
+	return d.commit(commitlog.KindSerialised, tag, changes, blobs)
+}
+
+func puts(n int) (changes []commitlog.Change, blobs [][]byte) {
 	for range n {
 		c, b := Put(commitlog.MinBlob)
 		changes, blobs = append(changes, c), append(blobs, b)
 	}
-	return d.CommitOf(tag, changes, blobs)
+	return changes, blobs
 }
 
 // CommitOf returns the device's next commit, of these changes.
 func (d *Device) CommitOf(tag keys.Tag, changes []commitlog.Change, blobs [][]byte) *commitlog.Bundle {
-	return d.build(d.vault, commitlog.Header{Kind: commitlog.KindData, Tag: tag, Device: d.ID}, changes, blobs, func(m []byte) [64]byte {
+	return d.commit(commitlog.KindData, tag, changes, blobs)
+}
+
+func (d *Device) commit(kind commitlog.Kind, tag keys.Tag, changes []commitlog.Change, blobs [][]byte) *commitlog.Bundle {
+	return d.build(d.vault, commitlog.Header{Kind: kind, Tag: tag, Device: d.ID}, changes, blobs, func(m []byte) [64]byte {
 		return d.Sign.Sign(keys.PurposeCommit, d.vault.ID(), m)
 	})
 }
