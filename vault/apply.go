@@ -19,6 +19,7 @@ type incoming struct {
 	bundle *commitlog.Bundle
 	opened []opened // one a change; empty for control commits
 	locals []uint64 // for own commits: the outbox entries of the changes
+	own    bool     // an own commit of which the outbox has nothing: an attempt
 }
 
 // opened is what is indexed of a change.
@@ -155,8 +156,14 @@ func (s *state) apply(in *incoming, done *applied) error {
 	if err := s.log.Append(c, in.bundle.Blobs, eff, millis(s.v.conf.Now())); err != nil {
 		return err
 	}
-	if in.locals == nil {
-		done.bytes += uint64(in.bundle.EncodedSize())
+	if err := s.decide(); err != nil {
+		return err
+	}
+	switch size := uint64(in.bundle.EncodedSize()); {
+	case in.own:
+		done.ownBytes += size
+	case in.locals == nil:
+		done.bytes += size
 	}
 	if c.Header.Kind == commitlog.KindControl {
 		return s.control(in.bundle)
@@ -169,7 +176,7 @@ func (s *state) apply(in *incoming, done *applied) error {
 		}
 	}
 	ended := maps.Clone(superseded)
-	ix := &indexer{s: s, superseded: superseded, done: done}
+	ix := &indexer{s: s, superseded: superseded, done: done, own: in.own}
 	for i := range c.Changes {
 		id := commitlog.ChangeID{Commit: eff.ID, Index: uint16(i)}
 		var local uint64
@@ -260,6 +267,7 @@ type indexer struct {
 	s          *state
 	superseded map[commitlog.ChangeID]bool // not found in their record yet
 	done       *applied
+	own        bool // the commit is this device's, whatever the outbox has of it
 	entries    map[recordKey]*indexed
 	order      []recordKey // of entries
 }
@@ -336,7 +344,11 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 	} else {
 		e.foreign = true
 		e.added = e.added || !gone
-		ix.done.changes++
+		if ix.own {
+			ix.done.own++
+		} else {
+			ix.done.changes++
+		}
 	}
 	e.clock = max(e.clock, o.clock)
 	switch {
@@ -542,6 +554,9 @@ func (s *state) own(id commitlog.CommitID, seq uint64) (*incoming, *sentCommit, 
 	sc, err := parseSent(slices.Clone(b))
 	if err != nil {
 		return nil, nil, err
+	}
+	if in, err := s.ownAttempt(id, seq); in != nil || err != nil {
+		return in, sc, err
 	}
 	in := &incoming{
 		bundle: &commitlog.Bundle{ID: id, Commit: sc.commit, Blobs: make([][]byte, len(sc.locals))},

@@ -21,15 +21,12 @@ const maxUnverified = 64
 // sent again as it is until it is verified or refused. It returns the number of
 // commits and whether more could be signed at once.
 func (s *state) build(maxBytes int) (n int, more bool, err error) {
-	author, err := s.log.Author(s.v.keys.device)
+	if seq, _, _ := s.attempt(); seq != 0 {
+		return 0, false, nil
+	}
+	author, err := s.author()
 	if err != nil {
 		return 0, false, err
-	}
-	if author == nil {
-		return 0, false, ErrNotEnrolled
-	}
-	if author.Revoked != 0 {
-		return 0, false, ErrRevoked
 	}
 	unverified := 0
 	prev := author.LastLeaf
@@ -53,7 +50,7 @@ func (s *state) build(maxBytes int) (n int, more bool, err error) {
 		if err != nil || changes == nil {
 			return n, false, err
 		}
-		c, err := s.sign(changes, prev)
+		c, err := s.sign(changes, prev, commitlog.KindData)
 		if errors.Is(err, commitlog.ErrLimit) || errors.Is(err, ErrNotUnderstood) {
 			// It cannot be sent as it is. The others can.
 			for _, p := range changes {
@@ -75,6 +72,20 @@ func (s *state) build(maxBytes int) (n int, more bool, err error) {
 		n++
 	}
 	return n, true, nil
+}
+
+// author returns what the log knows of this device, if it may sign.
+func (s *state) author() (*commitlog.Author, error) {
+	author, err := s.log.Author(s.v.keys.device)
+	switch {
+	case err != nil:
+		return nil, err
+	case author == nil:
+		return nil, ErrNotEnrolled
+	case author.Revoked != 0:
+		return nil, ErrRevoked
+	}
+	return author, nil
 }
 
 // nextCommit returns the changes of the next commit: whole transactions of one
@@ -140,7 +151,7 @@ func (s *state) nextCommit() ([]*pendingChange, error) {
 
 // sign builds one commit of the changes and stores it. It returns nil if all of
 // them turned out to say nothing.
-func (s *state) sign(changes []*pendingChange, prev commitlog.Hash) (*commitlog.Commit, error) {
+func (s *state) sign(changes []*pendingChange, prev commitlog.Hash, kind commitlog.Kind) (*commitlog.Commit, error) {
 	tag := changes[0].key.tag()
 	size := s.log.Size()
 	epoch, err := s.epoch()
@@ -187,7 +198,7 @@ func (s *state) sign(changes []*pendingChange, prev commitlog.Hash) (*commitlog.
 		return nil, nil
 	}
 	sc.commit, err = commitlog.Build(commitlog.Header{
-		Kind: commitlog.KindData, Epoch: epoch, Tag: tag, Device: s.v.keys.device,
+		Kind: kind, Epoch: epoch, Tag: tag, Device: s.v.keys.device,
 		Seq: seq, PrevLeaf: prev, SeenSize: size, SeenRoot: root,
 	}, list, func(m []byte) [64]byte {
 		return s.v.keys.own.Sign.Sign(keys.PurposeCommit, s.v.keys.vault, m)

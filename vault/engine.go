@@ -102,6 +102,7 @@ type Report struct {
 	Pending    int    // own changes that are not in the log yet, in all
 	Missing    int    // changes whose content is to be here and has not come, in all
 	Forgotten  int    // changes whose content is here no more, since it is not selected
+	Undecided  int    // transactions of Transact that may come into the log yet, in all
 	Commits    uint64 // size of the verified log
 	BytesIn    int64  // frames received
 	BytesOut   int64  // frames sent

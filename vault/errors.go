@@ -45,6 +45,12 @@ var (
 	ErrStopped = errors.New("the sync was stopped")
 	// ErrResolver: a resolver failed, and gave no answer.
 	ErrResolver = errors.New("the resolver failed")
+	// ErrOffline: the secondary cannot be reached, and this needs it.
+	ErrOffline = errors.New("the secondary cannot be reached, and this needs it")
+	// ErrContention: other devices were faster, again and again.
+	ErrContention = errors.New("other devices were faster each time")
+	// ErrOutcomeUnknown: whether a transaction is in the log is not known yet.
+	ErrOutcomeUnknown = errors.New("the transaction may have happened or not")
 	// ErrClosed: the vault was closed.
 	ErrClosed = errors.New("the vault is closed")
 )

@@ -21,7 +21,7 @@ type runner struct {
 	live bool // being in step is not the end
 
 	asked <-chan *waiter  // nil: nobody can ask
-	nudge <-chan struct{} // nil: nobody can nudge
+	nudge <-chan struct{} // nil: nobody can nudge, nor pause
 
 	waiters []*waiter
 	total   Report    // of the sessions that have ended
@@ -193,7 +193,7 @@ func (r *runner) rest(ctx context.Context) error {
 // halt returns a channel that is closed when the runner is to pause; nil for one
 // that does not care.
 func (r *runner) halt() <-chan struct{} {
-	if !r.live {
+	if r.nudge == nil {
 		return nil
 	}
 	_, paused, changed := r.v.running()

@@ -22,6 +22,7 @@ type Status struct {
 	Records    int // that show something now
 	Pending    int // local changes that are not in the log yet
 	Aside      int // … of these, refused by the secondary
+	Undecided  int // transactions of Transact that may come into the log yet, or may be there
 	Missing    int // changes whose content is to be here and has not come
 	Quarantine int // changes whose content cannot be used
 	Conflicts  int // records with several versions that differ; see Vault.Conflicts
@@ -102,6 +103,9 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		if err := count(s.quarantine, &st.Quarantine); err != nil {
+			return err
+		}
+		if st.Undecided, err = s.undecided(); err != nil {
 			return err
 		}
 		st.Alarm = string(s.meta.Get(metaAlarm))

@@ -29,7 +29,7 @@ type SyncOptions struct {
 	// that does not reach and contain it, before anything is signed. Nil:
 	// nothing.
 	Floor *keyfile.Checkpoint
-	// Dial opens a session. Nil dials the vault's secondary. s.Connected, if
+	// Dial opens a session. Nil is that of the vault's Config. s.Connected, if
 	// it calls that, tells the listener that sign-in begins.
 	Dial func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error)
 }
@@ -40,9 +40,12 @@ func server(s keyfile.Server) (client.Server, error) {
 	return client.Server{URL: s.URL, Key: s.Key, Binding: b}, err
 }
 
-func (o *SyncOptions) dial(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
+func (v *Vault) dial(ctx context.Context, o *SyncOptions, s client.Server, id client.Identity) (client.Messenger, error) {
 	if o.Dial != nil {
 		return o.Dial(ctx, s, id)
+	}
+	if v.conf.Dial != nil {
+		return v.conf.Dial(ctx, s, id)
 	}
 	c, err := client.Dial(ctx, s, id)
 	if err != nil {
@@ -62,7 +65,7 @@ func (v *Vault) connect(ctx context.Context, o *SyncOptions, signingIn func()) (
 		return nil, err
 	}
 	s.Connected = signingIn
-	return o.dial(ctx, s, client.Device(v.keys.vault, v.keys.device, v.keys.own.Auth))
+	return v.dial(ctx, o, s, client.Device(v.keys.vault, v.keys.device, v.keys.own.Auth))
 }
 
 // Sync brings vault and secondary in step, once: it returns when everything that
@@ -129,10 +132,12 @@ func (v *Vault) summary(r Report, err error) (*Report, error) {
 		r.Commits = s.log.Size()
 		pending, err := s.pendingSum()
 		r.Pending = pending.changes
+		var uerr error
+		r.Undecided, uerr = s.undecided()
 		count := func(n *int) func(k, v []byte) (bool, error) {
 			return func(_, _ []byte) (bool, error) { *n++; return true, nil }
 		}
-		return errors.Join(err,
+		return errors.Join(err, uerr,
 			s.aside.Scan(nil, count(&r.Aside)),
 			s.quarantine.Scan(nil, count(&r.Quarantine)),
 			s.missing.Scan(nil, count(&r.Missing)),
@@ -166,7 +171,7 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), create: token != nil, floor: o.Floor}}
 	err = r.attempt(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
 		s.Connected = signingIn
-		return o.dial(ctx, s, id)
+		return v.dial(ctx, o, s, id)
 	})
 	r.tell.end(err)
 	return v.summary(r.total, err)

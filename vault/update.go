@@ -18,6 +18,9 @@ type Tx struct {
 	txn       txn
 	ctx       context.Context
 	broken    error // a write failed half way: the transaction cannot be kept
+
+	// Only in Transact: the records whose unsent changes are out of sight.
+	logged map[recordKey]bool
 }
 
 // Update runs fn in a transaction on one namespace: all that fn writes becomes
@@ -80,6 +83,9 @@ func (tx *Tx) write(op string, c *change) (Revision, error) {
 	}
 	var rev Revision
 	if err == nil {
+		err = tx.look(c.name)
+	}
+	if err == nil {
 		rev, _, err = tx.s.write(&tx.txn, c)
 		switch {
 		case errors.Is(err, ErrCondition): // found before anything was written
@@ -100,7 +106,11 @@ func (tx *Tx) write(op string, c *change) (Revision, error) {
 // none. Long values are not read.
 func (tx *Tx) Get(name string) (*Record, error) {
 	v := tx.s.v
-	e, err := tx.s.record(v.keys.recordKey(v.keys.tag(tx.namespace), name))
+	var e *entry
+	err := tx.look(name)
+	if err == nil {
+		e, err = tx.s.record(v.keys.recordKey(v.keys.tag(tx.namespace), name))
+	}
 	switch {
 	case err != nil:
 	case e == nil:
@@ -113,6 +123,26 @@ func (tx *Tx) Get(name string) (*Record, error) {
 		rec, err = tx.s.get(tx.namespace, e)
 	}
 	return rec, opError("get", tx.namespace, name, err)
+}
+
+// look brings a record, before Transact uses it, to what the log shows of it: an
+// unsent change cannot be named by a commit that may come before it. All of it
+// is rolled back in the end.
+func (tx *Tx) look(name string) error {
+	key := tx.s.v.keys.recordKey(tx.s.v.keys.tag(tx.namespace), name)
+	if tx.logged == nil || tx.logged[key] {
+		return nil
+	}
+	tx.logged[key] = true
+	e, err := tx.s.record(key)
+	if err != nil || e == nil || len(e.pending) == 0 {
+		return err
+	}
+	e.pending = nil
+	if err := tx.s.join(e); err != nil {
+		return err
+	}
+	return tx.s.setRecord(key, e)
 }
 
 // get returns the record that an entry shows, with its value if that is short.

@@ -80,7 +80,9 @@ func (e *engine) result(s *state, r *wire.Result) error {
 	if !refusal(err) {
 		return err // nobody knows what became of it: it is sent again as it is
 	}
-	if b == nil || errors.Is(err, wire.ErrAfterRefused) {
+	at, _, _ := s.attempt()
+	attempt := b != nil && at == r.Seq
+	if b == nil || errors.Is(err, wire.ErrAfterRefused) && !attempt {
 		return nil // a consequence of a refusal dealt with before
 	}
 	switch {
@@ -90,6 +92,8 @@ func (e *engine) result(s *state, r *wire.Result) error {
 		return err
 	case errors.Is(err, commitlog.ErrEquivocation):
 		return fmt.Errorf("the secondary says that another copy of this device has written: %w", err)
+	case attempt:
+		return e.refuseAttempt(s, r.Seq, err)
 	case r.Code.Action() == wire.ActionRetry && e.refusals < maxRefusals:
 		// It was right when it was signed and the log has moved on: build it anew.
 		e.refusals++
@@ -117,9 +121,12 @@ func refusal(err error) bool {
 // upload returns the next UPLOAD, or the objects that have to go before it, or
 // nothing if there is nothing to send now.
 func (e *engine) upload() ([]wire.Message, error) {
+	if out, under, err := e.sendAttempt(); under || err != nil {
+		return out, err
+	}
 	for {
 		out, err := e.nextUpload()
-		if err != nil || out != nil || e.object != nil || e.drained {
+		if err != nil || out != nil || e.object != nil || e.drained || e.v.hold.Load() {
 			return out, err
 		}
 		if !e.maySign() {

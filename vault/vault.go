@@ -18,6 +18,7 @@ import (
 	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
+	"github.com/kistvault/kist/secondary/client"
 )
 
 // Files in a vault's directory.
@@ -56,6 +57,9 @@ type Config struct {
 	// and told once for each record, as it is then. It may panic, and may use
 	// the vault.
 	Conflict func(Conflict)
+	// Dial opens the sessions whose SyncOptions have no Dial of their own, and
+	// those of Transact. Nil dials the vault's secondary.
+	Dial func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error)
 	// NoSync leaves out fsync: for simulations, whose files die with them.
 	NoSync bool
 }
@@ -86,6 +90,9 @@ type Vault struct {
 	prompt    atomic.Bool // a session is in step, and sends what is signed at once
 	listener  listener
 	resolvers resolvers
+	turn      chan struct{}       // holds one while there is a transaction through the secondary
+	hold      atomic.Bool         // it waits for its place: nothing else is signed
+	why       atomic.Pointer[why] // the last attempt was refused
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
@@ -236,6 +243,7 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		dir: dir, conf: conf, device: d, keys: ring,
 		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
 		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1),
 	}
 	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: conf.NoSync, MustExist: true})
 	switch {
@@ -344,6 +352,7 @@ var (
 	metaAlarm     = []byte("alarm")     // what the secondary was caught at
 	metaSelection = []byte("selection") // sealed: see Selection.encode
 	metaSweep     = []byte("sweep")     // ID ‖ index: the change that the sweep looks at next
+	metaAttempt   = []byte("attempt")   // a transaction through the secondary that is not decided; see serialised.go
 )
 
 // state is the vault's store within a transaction.

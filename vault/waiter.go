@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -16,11 +17,16 @@ type waiter struct {
 	up   uint64 // until the outbox entries up to this local id are in the log; 0: not
 	full bool   // after a full sync
 	once bool   // it shares the fate of the session, and does not wait for another
+	// until, if not nil, says whether the store has come to the point, when all
+	// else has. It is called in the runner's goroutine, and the session sends.
+	until func(s *state) (bool, error)
 
 	tell *notifier  // is told what the runner does meanwhile
 	done chan error // holds one
 	// report is what the session did while the waiter waited, set before done.
 	report Report
+
+	served atomic.Bool // there was a session for it
 
 	base  Report // of the runner, when the waiter came
 	token uint64 // of the MARK that it waits for; 0: none
@@ -29,8 +35,13 @@ type waiter struct {
 // handOver gives a waiter to the runner in charge and waits for its end. It
 // reports false if there was none to take it and may be no more.
 func (v *Vault) handOver(w *waiter, or <-chan struct{}) (taken bool, err error) {
+	return v.handTo(v.asked, w, or)
+}
+
+// handTo is handOver to the runner that takes from asked.
+func (v *Vault) handTo(asked chan<- *waiter, w *waiter, or <-chan struct{}) (taken bool, err error) {
 	select {
-	case v.asked <- w:
+	case asked <- w:
 	case <-or:
 		return false, nil
 	case <-w.ctx.Done():
@@ -114,6 +125,7 @@ func (r *runner) done(e *engine) Report {
 // ends those whose point has come.
 func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 	for _, w := range r.waiters {
+		w.served.Store(true)
 		if w.full && !e.full {
 			e.full = true
 			out = append(out, e.again()...)
@@ -138,12 +150,18 @@ func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 				return false
 			}
 		}
+		if w.until != nil {
+			var there bool
+			if err = r.v.view(func(s *state) (err error) { there, err = w.until(s); return err }); err != nil || !there {
+				return false
+			}
+		}
 		ended = append(ended, w)
 		return true
 	})
 	e.mode = r.o.Mode
 	for _, w := range r.waiters {
-		if w.up > 0 && e.mode == PullOnly {
+		if (w.up > 0 || w.until != nil) && e.mode == PullOnly {
 			e.mode = TwoWay
 		}
 	}
