@@ -1,5 +1,12 @@
 package vault
 
-// TransactionOptions sets the options of the sessions that transactions run
-// themselves.
-func (v *Vault) TransactionOptions(o SyncOptions) { v.transactions = o }
+import (
+	"context"
+
+	"github.com/kistvault/kist/secondary/client"
+)
+
+// SetDial changes Config.Dial. Nobody uses it.
+func (v *Vault) SetDial(dial func(context.Context, client.Server, client.Identity) (client.Messenger, error)) {
+	v.conf.Dial = dial
+}

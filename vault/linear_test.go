@@ -98,7 +98,7 @@ func TestTransactLinearizable(t *testing.T) {
 	devices := make([]*vault.Vault, 4) // the last only reads
 	for i := range devices {
 		devices[i] = p.device(vault.Config{})
-		devices[i].TransactionOptions(unreliable(uint64(i)))
+		devices[i].SetDial(unreliable(uint64(i)).Dial)
 	}
 	h := &history{start: time.Now()}
 	type unknown struct {
@@ -155,6 +155,9 @@ func TestTransactLinearizable(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for _, v := range devices {
+		v.SetDial(nil)
+	}
 	sync(t, devices...)
 	sync(t, devices...)
 	v := devices[0]

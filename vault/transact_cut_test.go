@@ -150,7 +150,7 @@ func TestTransactUnknown(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				want := error(context.Canceled)
-				a.TransactionOptions(through(tt.cut(func() {
+				a.SetDial(through(tt.cut(func() {
 					switch how {
 					case "cancelled":
 						cancel()
@@ -159,11 +159,11 @@ func TestTransactUnknown(t *testing.T) {
 						fatal(t, a.Close())
 					case "lost": // and so is every session after it
 						want = wire.ErrUnreachable
-						a.TransactionOptions(vault.SyncOptions{Dial: func(context.Context, client.Server, client.Identity) (client.Messenger, error) {
+						a.SetDial(func(context.Context, client.Server, client.Identity) (client.Messenger, error) {
 							return nil, wire.ErrUnreachable
-						}})
+						})
 					}
-				})))
+				})).Dial)
 				runs := 0
 				err := a.Transact(ctx, "notes", increment(&runs, "n"))
 				if !errors.Is(err, vault.ErrOutcomeUnknown) || !errors.Is(err, want) {
@@ -204,11 +204,11 @@ func TestTransactAfterUnknown(t *testing.T) {
 	p := newPerson(t)
 	a := p.device(vault.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
-	a.TransactionOptions(through(cutBefore(cancel)))
+	a.SetDial(through(cutBefore(cancel)).Dial)
 	if err := a.Transact(ctx, "notes", increment(nil, "n")); !errors.Is(err, vault.ErrOutcomeUnknown) {
 		t.Fatal(err)
 	}
-	a.TransactionOptions(vault.SyncOptions{})
+	a.SetDial(nil)
 	runs := 0
 	fatal(t, a.Transact(t.Context(), "notes", increment(&runs, "n")))
 	if count(t, a, "n") != 2 || runs != 1 {
@@ -224,7 +224,7 @@ func TestTransactRefused(t *testing.T) {
 			p := newPerson(t)
 			dir := t.TempDir() + "/vault"
 			a, _ := p.deviceIn(dir, vault.Config{})
-			a.TransactionOptions(through(refuse(code, false, func(u *wire.Upload) bool { return u.Condition != nil })))
+			a.SetDial(through(refuse(code, false, func(u *wire.Upload) bool { return u.Condition != nil })).Dial)
 			err := a.Transact(t.Context(), "notes", increment(nil, "n"))
 			if !errors.Is(err, vault.ErrOutcomeUnknown) || !errors.Is(err, code.Err()) {
 				t.Fatalf("%v, want ErrOutcomeUnknown and %v", err, code.Err())
@@ -251,9 +251,10 @@ func TestTransactRefused(t *testing.T) {
 func TestTransactRefusedAndTaken(t *testing.T) {
 	p := newPerson(t)
 	a, b := p.device(vault.Config{}), p.device(vault.Config{})
-	a.TransactionOptions(through(refuse(wire.CodeTooLarge, true, func(u *wire.Upload) bool { return u.Condition != nil })))
+	a.SetDial(through(refuse(wire.CodeTooLarge, true, func(u *wire.Upload) bool { return u.Condition != nil })).Dial)
 	runs := 0
 	fatal(t, a.Transact(t.Context(), "notes", increment(&runs, "n")))
+	a.SetDial(nil)
 	put(t, a, "x", "1")
 	sync(t, a, b)
 	for _, v := range []*vault.Vault{a, b} {
@@ -271,11 +272,10 @@ func TestTransactRefusedAndTaken(t *testing.T) {
 func TestTransactWithRun(t *testing.T) {
 	p := newPerson(t)
 	a, b := p.device(vault.Config{}), p.device(vault.Config{})
-	a.TransactionOptions(vault.SyncOptions{Dial: func(context.Context, client.Server, client.Identity) (client.Messenger, error) {
+	a.SetDial(func(context.Context, client.Server, client.Identity) (client.Messenger, error) {
 		return nil, errors.New("a session beside Run's")
-	}})
-	var states []vault.State
-	runLive(t, a, vault.SyncOptions{}, func(s vault.State) { states = append(states, s) })
+	})
+	runLive(t, a, through(func(m client.Messenger) client.Messenger { return m }), nil)
 	for i := range 3 {
 		put(t, a, "x", fmt.Sprint(i))
 		fatal(t, a.Transact(t.Context(), "notes", increment(nil, "n")))
@@ -290,13 +290,36 @@ func TestTransactWithRun(t *testing.T) {
 	}
 }
 
-// Where Run only pulls, nothing can be sent.
+// It goes up through a Run that only pulls, and beside one that is paused.
 func TestTransactWhilePulling(t *testing.T) {
 	p := newPerson(t)
-	a := p.device(vault.Config{})
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
 	runLive(t, a, vault.SyncOptions{Mode: vault.PullOnly}, nil)
-	if err := a.Transact(t.Context(), "notes", increment(nil, "n")); !errors.Is(err, vault.ErrInvalid) {
-		t.Errorf("%v, want ErrInvalid", err)
+	put(t, a, "x", "1")
+	fatal(t, a.Transact(t.Context(), "notes", increment(nil, "n")))
+	a.Pause()
+	fatal(t, a.Transact(t.Context(), "notes", increment(nil, "n")))
+	a.Resume()
+	fatal(t, a.Transact(t.Context(), "notes", increment(nil, "n")))
+	sync(t, b)
+	if count(t, b, "n") != 3 || get(t, b, "x") != "1" {
+		t.Errorf("counted %d, x is %q", count(t, b, "n"), get(t, b, "x"))
+	}
+}
+
+// Run that cannot connect: offline at once.
+func TestTransactRunOffline(t *testing.T) {
+	p := newPerson(t)
+	a := p.device(vault.Config{})
+	runLive(t, a, vault.SyncOptions{}, nil)
+	p.server.Stop()
+	if err := a.Transact(t.Context(), "notes", increment(nil, "n")); !errors.Is(err, vault.ErrOffline) {
+		t.Errorf("%v, want ErrOffline", err)
+	}
+	p.server.Start()
+	fatal(t, a.Transact(t.Context(), "notes", increment(nil, "n")))
+	if count(t, a, "n") != 1 {
+		t.Errorf("counted %d", count(t, a, "n"))
 	}
 }
 
@@ -346,7 +369,7 @@ func TestCrashWithAttempt(t *testing.T) {
 				put(t, a, "x", "0")
 				sync(t, a, b)
 				ctx, cancel := context.WithCancel(t.Context())
-				a.TransactionOptions(through(cutBefore(cancel)))
+				a.SetDial(through(cutBefore(cancel)).Dial)
 				if err := a.Transact(ctx, "notes", increment(nil, "n")); !errors.Is(err, vault.ErrOutcomeUnknown) {
 					t.Fatal(err)
 				}
@@ -383,7 +406,7 @@ func TestCrashInTransact(t *testing.T) {
 				signed := crashtest.NewSigned(t)
 				c := crashtest.New(t, at, n, s.taps, signed, s.a)
 				a := s.open(s.a, vault.Config{Now: c.Now, NoSync: true})
-				a.TransactionOptions(vault.SyncOptions{Dial: c.Dial})
+				a.SetDial(c.Dial)
 				runs := 0
 				err := a.Transact(t.Context(), "notes", increment(&runs, "n"))
 				// An image is of a moment at which the caller knew nothing.

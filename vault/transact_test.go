@@ -65,10 +65,10 @@ func undecided(t testing.TB, v *vault.Vault) int {
 // each session, which is told the number of the session, from 1.
 func transactThrough(v *vault.Vault, wrap func(n int, m client.Messenger) client.Messenger) {
 	n := 0
-	v.TransactionOptions(through(func(m client.Messenger) client.Messenger {
+	v.SetDial(through(func(m client.Messenger) client.Messenger {
 		n++
 		return wrap(n, m)
-	}))
+	}).Dial)
 }
 
 // refuse returns a session in which matching commits are refused with a code;
@@ -309,7 +309,7 @@ func TestTransactShows(t *testing.T) {
 					return []wire.Message{m}
 				}}
 			})
-			a.TransactionOptions(o)
+			a.SetDial(o.Dial)
 			if live {
 				runLive(t, a, o, nil)
 			}
@@ -393,13 +393,14 @@ func TestTransactPending(t *testing.T) {
 	sync(t, a, b)
 
 	put(t, a, "x", "refused")
-	a.TransactionOptions(through(refuse(wire.CodeTooLarge, false, func(u *wire.Upload) bool { return u.Condition == nil })))
+	a.SetDial(through(refuse(wire.CodeTooLarge, false, func(u *wire.Upload) bool { return u.Condition == nil })).Dial)
 	fatal(t, a.Transact(t.Context(), "notes", add))
 	sync(t, b)
 	if got := get(t, b, "x"); got != "1++" {
 		t.Errorf("without what is refused: %q", got)
 	}
-	sync(t, a, b) // the cause is gone
+	a.SetDial(nil) // the cause is gone
+	sync(t, a, b)
 	var all []string
 	rec, err := b.Namespace("notes").Get(t.Context(), "x")
 	fatal(t, err)
