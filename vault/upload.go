@@ -157,8 +157,8 @@ func (e *engine) nextUpload() (out []wire.Message, err error) {
 	err = e.v.view(func(s *state) error {
 		err := s.sent.Scan(localKey(e.sent+1), func(k, b []byte) (bool, error) {
 			c, err := parseSent(slices.Clone(b))
-			if err != nil {
-				return false, err
+			if err != nil || c.commit.Header.Kind == commitlog.KindSerialised {
+				return false, err // sendAttempt's
 			}
 			for i := range c.commit.Changes {
 				ch := &c.commit.Changes[i]
