@@ -39,8 +39,8 @@ func unreliable(seed uint64) vault.SyncOptions {
 	})
 }
 
-// A history is what concurrent clients asked for and were told.
-type history struct {
+// clients notes what concurrent clients asked for and were told.
+type clients struct {
 	start time.Time
 	mu    gosync.Mutex
 	ops   []porcupine.Operation
@@ -54,7 +54,7 @@ type operation struct {
 }
 
 // do notes an operation and what it returned; an error leaves it out.
-func (h *history) do(client int, in operation, f func() (out uint64, err error)) {
+func (h *clients) do(client int, in operation, f func() (out uint64, err error)) {
 	call := time.Since(h.start)
 	out, err := f()
 	if err == nil {
@@ -62,13 +62,13 @@ func (h *history) do(client int, in operation, f func() (out uint64, err error))
 	}
 }
 
-func (h *history) add(client int, in operation, call, end time.Duration, out uint64) {
+func (h *clients) add(client int, in operation, call, end time.Duration, out uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: int64(call), Output: out, Return: int64(end)})
 }
 
-func (h *history) check(t *testing.T, what string, step func(state uint64, in operation, out uint64) (bool, uint64)) {
+func (h *clients) check(t *testing.T, what string, step func(state uint64, in operation, out uint64) (bool, uint64)) {
 	t.Helper()
 	model := porcupine.Model{
 		Init: func() any { return uint64(0) },
@@ -100,7 +100,7 @@ func TestTransactLinearizable(t *testing.T) {
 		devices[i] = p.device(vault.Config{})
 		devices[i].SetDial(unreliable(uint64(i)).Dial)
 	}
-	h := &history{start: time.Now()}
+	h := &clients{start: time.Now()}
 	type unknown struct {
 		client int
 		mark   string
@@ -201,7 +201,7 @@ func TestRecordLinearizable(t *testing.T) {
 		off := time.Duration(i-1) * 24 * time.Hour
 		devices[i] = p.device(vault.Config{Now: func() time.Time { return time.Now().Add(off) }})
 	}
-	h := &history{start: time.Now()}
+	h := &clients{start: time.Now()}
 	var wg gosync.WaitGroup
 	for c, v := range devices {
 		o := unreliable(uint64(c))

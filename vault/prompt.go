@@ -6,9 +6,9 @@ import "errors"
 // step, the same transaction signs what fn wrote, so that the change can go out
 // at once: a second transaction for that would cost what the first did. While a
 // commit is under way nothing is signed, and what is written then goes into the
-// next together.
+// next together; while a serialised transaction waits for its place, the same.
 func (v *Vault) write(fn func(*state) error) error {
-	if !v.prompt.Load() {
+	if !v.prompt.Load() || v.hold.Load() {
 		return v.update(fn)
 	}
 	err := v.update(func(s *state) error {
