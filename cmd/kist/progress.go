@@ -171,8 +171,6 @@ func (t transfer) view(host string) term.View {
 			v.Done, v.Total = int64(t.down.bytes), int64(t.down.bytes+t.down.bytesLeft)
 		case t.announced > t.commits:
 			v.Done, v.Total = int64(t.commits), int64(t.announced)
-		}
-		if t.announced > t.commits {
 			v.Parts = append(v.Parts, fmt.Sprintf("commit %d of %d", t.commits, t.announced))
 		}
 		return v

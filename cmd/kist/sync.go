@@ -11,13 +11,19 @@ import (
 )
 
 func newSync(a *app) *cobra.Command {
-	var pull, push bool
+	var pull, push, full bool
 	cmd := &cobra.Command{
-		Use:   "sync [--pull|--push]",
+		Use:   "sync [--pull|--push] [--full]",
 		Short: "send and receive, once",
 		Long: `Bring the vault and its secondary in step: receive and verify what other devices
 have written, and send what was written here. Without a connection it fails at
-once (exit status 5), and nothing is lost.`,
+once (exit status 5), and nothing is lost. It takes as long as it takes; only where
+nothing moves for --timeout it gives up, and goes on there the next time.
+
+It says what came and went, and exits with 3 where something is left to do. Records
+that were written on two devices at once are no failure: they are counted, and kept.
+
+Beside kist run it makes that sync at once, and waits for it.`,
 		Example: `  kist sync
   kist sync --json | jq 'select(.type == "report")'`,
 		Args: exactly(0),
@@ -31,21 +37,24 @@ once (exit status 5), and nothing is lost.`,
 			case push:
 				mode = vault.PushOnly
 			}
-			return a.with(cmd.Context(), func(v *vault.Vault) error { return a.sync(cmd.Context(), v, mode) })
+			return a.with(cmd.Context(), func(v *vault.Vault) error { return a.sync(cmd.Context(), v, mode, full) })
 		},
 	}
 	cmd.Flags().BoolVar(&pull, "pull", false, "receive only")
 	cmd.Flags().BoolVar(&push, "push", false, "send only; the history comes all the same")
+	cmd.Flags().BoolVar(&full, "full", false, "compare the whole history, and get again what is lost or damaged here")
 	return cmd
 }
 
-func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode) error {
+func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bool) error {
 	if len(v.Servers()) == 0 {
 		return vault.ErrNoSecondary
 	}
 	url := v.Servers()[0].URL
 	sctx, m := a.meter(ctx, url, 0)
-	r, err := v.Sync(sctx, m.options(mode))
+	o := m.options(mode)
+	o.Full = full
+	r, err := v.Sync(sctx, o)
 	err = m.end(sctx, err)
 	if a.json {
 		if jerr := a.printJSON(reportJSON(r)); jerr != nil {
@@ -65,7 +74,7 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode) error {
 
 func (a *app) printReport(r *vault.Report, host string, inStep bool) {
 	w := a.stdout
-	if inStep && r.Pending == 0 {
+	if inStep && r.Pending+r.Missing == 0 {
 		fmt.Fprintf(w, "%s with %s at commit %d\n", a.out.Green("in step"), a.show(host), r.Commits)
 	} else {
 		fmt.Fprintf(w, "not in step with %s yet, at commit %d\n", a.show(host), r.Commits)
@@ -78,8 +87,19 @@ func (a *app) printReport(r *vault.Report, host string, inStep bool) {
 	if r.Conflicts > 0 {
 		fmt.Fprintf(w, "  conflicts  %s written on several devices at once: kist conflicts\n", plural(r.Conflicts, "record was", "records were"))
 	}
-	if r.Pending > 0 {
-		fmt.Fprintf(w, "  to send    %s\n", plural(r.Pending, "change", "changes"))
+	for _, l := range []struct {
+		label string
+		n     int
+		more  string
+	}{
+		{"to send", r.Pending - r.Aside, ""},
+		{"refused", r.Aside, ", by the secondary"},
+		{"missing", r.Missing, " whose content has not come"},
+		{"unusable", r.Quarantine, " in quarantine"},
+	} {
+		if l.n > 0 {
+			fmt.Fprintf(w, "  %-9s  %s%s\n", l.label, plural(l.n, "change", "changes"), l.more)
+		}
 	}
 	if a.verbose {
 		fmt.Fprintf(w, "  traffic    %s received, %s sent\n", bytesText(r.BytesIn), bytesText(r.BytesOut))
