@@ -142,10 +142,8 @@ func passageOf(t vault.Transfer) passage {
 
 // parts tells a passage in words.
 func (p passage) parts() (list []string) {
-	if total := p.bytes + p.bytesLeft; p.bytes > 0 && total > 0 {
+	if total := p.bytes + p.bytesLeft; total > 0 {
 		list = append(list, bytesText(int64(p.bytes))+" of "+bytesText(int64(total)))
-	} else if total > 0 {
-		list = append(list, bytesText(int64(total))+" to go")
 	}
 	if p.changesLeft > 0 {
 		return append(list, fmt.Sprintf("%d of %s", p.changes, plural(p.changes+p.changesLeft, "change", "changes")))
@@ -167,7 +165,7 @@ func (t transfer) view(host string) term.View {
 	case vault.StateDownloading:
 		v := term.View{Label: "receiving", Parts: t.down.parts()}
 		switch {
-		case t.down.bytes > 0:
+		case t.down.bytes+t.down.bytesLeft > 0:
 			v.Done, v.Total = int64(t.down.bytes), int64(t.down.bytes+t.down.bytesLeft)
 		case t.announced > t.commits:
 			v.Done, v.Total = int64(t.commits), int64(t.announced)
@@ -176,7 +174,7 @@ func (t transfer) view(host string) term.View {
 		return v
 	case vault.StateUploading:
 		v := term.View{Label: "sending", Parts: t.up.parts()}
-		if t.up.bytes > 0 {
+		if t.up.bytes+t.up.bytesLeft > 0 {
 			v.Done, v.Total = int64(t.up.bytes), int64(t.up.bytes+t.up.bytesLeft)
 		}
 		return v
