@@ -180,7 +180,11 @@ func (s *state) end(t *txn) error {
 	if t.changes != 1 || t.alone {
 		return nil
 	}
-	p, err := s.pendingChange(t.last)
+	local := t.last
+	for local > t.first && s.outbox.Get(localKey(local)) == nil {
+		local-- // the newest may have been taken back again
+	}
+	p, err := s.pendingChange(local)
 	if err != nil {
 		return err
 	}
