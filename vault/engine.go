@@ -175,6 +175,17 @@ func (e *engine) follow() (out []wire.Message, err error) {
 	return []wire.Message{b}, err
 }
 
+// fromStart makes the session follow the log from its beginning. While BIND is
+// under way it does nothing, and is to be called again: what is answered then is
+// what that BIND asked for.
+func (e *engine) fromStart() []wire.Message {
+	if e.full || e.phase == phaseBinding {
+		return nil
+	}
+	e.full = true
+	return e.again()
+}
+
 // again leaves off following the log, to bind anew: with another position, or
 // other wishes.
 func (e *engine) again() []wire.Message {

@@ -126,9 +126,8 @@ func (r *runner) done(e *engine) Report {
 func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 	for _, w := range r.waiters {
 		w.served.Store(true)
-		if w.full && !e.full {
-			e.full = true
-			out = append(out, e.again()...)
+		if w.full {
+			out = append(out, e.fromStart()...)
 		}
 		if w.down && (w.token == 0 || e.lost(w.token)) {
 			var mark []wire.Message

@@ -1,0 +1,52 @@
+package vault
+
+import (
+	"testing"
+
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A session that is asked for the whole log while its BIND is under way takes
+// the answer to that for what it is, and binds anew.
+func TestFullWhileBinding(t *testing.T) {
+	root := keys.GenerateRoot()
+	seed := keys.GenerateDeviceSeed()
+	own, err := seed.Keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir() + "/vault"
+	if err := Create(dir, &keyfile.Device{
+		Vault: root.VaultID(), ID: own.ID(), Seed: seed, Authority: root.Authority().Public(),
+		TagSecret: root.TagSecret(), Epochs: []keys.Epoch{{Number: 1, Secret: root.Epoch(1)}},
+	}, "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Open(t.Context(), dir, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	e := &engine{v: v}
+	out, err := e.bind()
+	if err != nil || out[0].(*wire.Bind).Flags&wire.BindStubs == 0 {
+		t.Fatalf("%v, %v", out, err)
+	}
+	if out := e.fromStart(); out != nil || e.full {
+		t.Errorf("before BOUND: %v, full %v", out, e.full)
+	}
+	if err := e.receive(&wire.Bound{Root: out[0].(*wire.Bind).Root}); err != nil {
+		t.Fatal(err)
+	}
+	if out := e.fromStart(); len(out) != 1 || !e.full {
+		t.Errorf("after BOUND: %v, full %v", out, e.full)
+	}
+	if err := e.receive(&wire.Unbound{}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := e.pump(); err != nil || out[0].(*wire.Bind).Flags&wire.BindStubs != 0 {
+		t.Errorf("after UNBOUND: %v, %v", out, err)
+	}
+}
