@@ -241,7 +241,14 @@ func (s *state) absence(e *entry) error {
 			return err
 		}
 	}
+	_, covered, err := s.overlay(e)
+	if err != nil {
+		return err
+	}
 	for _, id := range e.live {
+		if covered[id] {
+			continue // it was deleted here
+		}
 		if s.missing.Get(changeKey(id)) != nil {
 			return fmt.Errorf("%w: it has not come yet, sync first", ErrNotHere)
 		}
