@@ -158,6 +158,9 @@ func (e *engine) progress(st State, err error) Progress {
 		Down: Transfer{Changes: e.report.Pulled, Bytes: e.pulledBytes, BytesLeft: e.left + e.missingBytes},
 		Up:   Transfer{Changes: e.report.Pushed, ChangesLeft: e.pending.changes, Bytes: e.pushedBytes, BytesLeft: e.pending.bytes},
 	}
+	if e.wanting == 0 { // what was still to be fetched may have been superseded
+		p.Down.BytesLeft = e.left
+	}
 	if e.object != nil && e.object.known { // a part of what is pending is there already
 		part := min(e.object.sent, p.Up.BytesLeft)
 		p.Up.Bytes += part
