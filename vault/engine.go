@@ -336,10 +336,14 @@ func (e *engine) onMarked(m *wire.Marked) error {
 	if !e.marking || m.Token != e.mark {
 		return fmt.Errorf("%w: MARKED without MARK", wire.ErrProtocol)
 	}
-	if e.phase == phaseBound && m.Size > e.size {
+	e.marking = false
+	switch {
+	case e.phase != phaseBound:
+		return nil // the commits that it speaks of were not taken
+	case m.Size > e.size:
 		return fmt.Errorf("%w: MARKED before the commits that it speaks of", wire.ErrProtocol)
 	}
-	e.marking, e.marked = false, m.Token
+	e.marked = m.Token
 	return nil
 }
 
