@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,9 +297,9 @@ func TestAnswerDue(t *testing.T) {
 func TestResolverTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		calls := 0
+		var calls atomic.Int32
 		ask := vault.Ask(func(ctx context.Context, c vault.Conflict) (vault.Resolution, error) {
-			calls++
+			calls.Add(1)
 			<-block
 			return vault.Resolution{}, nil
 		})
@@ -308,13 +309,13 @@ func TestResolverTimeout(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		}
-		if took := time.Since(begin); took != 10*time.Second || calls != 1 {
-			t.Errorf("took %v, called %d times", took, calls)
+		if took := time.Since(begin); took != 10*time.Second || calls.Load() != 1 {
+			t.Errorf("took %v, called %d times", took, calls.Load())
 		}
 		close(block)
 		synctest.Wait()
-		if _, err := ask(t.Context()); err != nil || calls != 2 {
-			t.Errorf("after it came back: %v, called %d times", err, calls)
+		if _, err := ask(t.Context()); err != nil || calls.Load() != 2 {
+			t.Errorf("after it came back: %v, called %d times", err, calls.Load())
 		}
 	})
 }
