@@ -125,6 +125,7 @@ type watcher struct {
 	mu   sync.Mutex
 	last vault.State
 	why  string
+	live bool // and has said so
 }
 
 func (w *watcher) event(rec *vault.Record) error {
@@ -164,9 +165,11 @@ func (w *watcher) progress(p vault.Progress) {
 			p.Err = nil // the person wanted it so
 		}
 		w.printJSON(progressJSON(p))
-	case p.State == vault.StateLive:
+	case p.State == vault.StateLive && !w.live: // not again after each change
+		w.live = true
 		w.say("%s at commit %d", w.note.Green("live"), p.Commits)
 	case p.State == vault.StateOffline && why != "" && why != w.why:
+		w.live = false
 		w.say("%s, trying again: %s", w.note.Yellow("offline"), w.clean(why))
 	}
 	if p.State == vault.StateLive || why != "" {
