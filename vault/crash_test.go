@@ -236,12 +236,16 @@ func (s *scene) uncut() outcome {
 	return s.settle("without a crash", nil)
 }
 
+// sample is which points of each kind are tried: all of them.
+var sample = 1
+
 // each lets a sync end at each point of a kind, one after the other, from the
 // same state. After each the next sync goes on, which after looks at. It returns
-// how many points there were.
+// how many points there were. With the race detector, which is slow, it takes a
+// sample.
 func (s *scene) each(at crashtest.Point, after func(what string, signed *crashtest.Signed)) (points int) {
 	s.t.Helper()
-	for n := 1; ; n++ {
+	for n := 1; ; n += sample {
 		signed := crashtest.NewSigned(s.t)
 		over := s.try(at, n, signed)
 		after(fmt.Sprintf("%s, %d", at, n), signed)
