@@ -25,7 +25,8 @@ connection it tries again, at longer and longer intervals up to five minutes.
 The other commands find it and work through it, just as they do without it; kist
 sync makes it try at once. Commands that make or replace a vault do not, and say so.
 
-It prints each change of its state. It ends by itself only where trying again
+It prints when it is in step and when it is not, and with -v or --json each change of
+its state. It ends by itself only where trying again
 cannot help: when the secondary was caught at something, or this device was revoked.`,
 		Example: `  kist run
   kist run -q &
@@ -81,9 +82,12 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 	return errors.Join(err, serr)
 }
 
-// showStates prints the changes of a sync's state until the listener ends.
+// showStates prints the changes of a sync's state until the listener ends. What
+// goes back and forth once it is live, with each change, it tells no person who
+// did not ask for it.
 func (a *app) showStates(ctx context.Context, l *listener, host string) {
 	var last vault.Progress
+	live := false
 	for range l.wake {
 		for _, p := range l.take() {
 			if ctx.Err() != nil {
@@ -96,6 +100,15 @@ func (a *app) showStates(ctx context.Context, l *listener, host string) {
 			if a.json {
 				a.printJSON(progressJSON(p))
 				continue
+			}
+			switch p.State {
+			case vault.StateLive, vault.StateDownloading, vault.StateUploading:
+				if live && !a.verbose {
+					continue
+				}
+				live = p.State == vault.StateLive || live
+			default:
+				live = false
 			}
 			text := a.stateLine(p, host)
 			if term.IsTerminal(a.stderr) {
