@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	gosync "sync"
 	"time"
 
@@ -43,12 +42,8 @@ const (
 
 // live measures the time from Put on one device to the event on another.
 func (b *bench) live(ctx context.Context) (err error) {
-	dir, err := b.sub("live")
-	if err != nil {
-		return err
-	}
 	seen := &moments{at: make(map[string]time.Time)}
-	p, err := newPlace(filepath.Join(dir, "secondary"), func(frame []byte) {
+	_, ada, end, err := b.scene(ctx, "live", func(frame []byte) {
 		if m, err := wire.Parse(frame); err == nil && m.Type() == wire.TypeUpload {
 			seen.note(atUpload)
 		}
@@ -56,12 +51,7 @@ func (b *bench) live(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	ada, err := newPersonAt(ctx, dir, p)
-	if err != nil {
-		return err
-	}
-	defer ada.close()
+	defer end()
 	var devices []*vault.Vault
 	for range 2 {
 		v, _, err := ada.device(ctx, vault.Config{})

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/kistvault/kist/vault"
@@ -12,20 +11,11 @@ import (
 // offline measures how 700 commits that were made without a secondary go up, and
 // a transaction of just under 16 MiB.
 func (b *bench) offline(ctx context.Context) error {
-	dir, err := b.sub("offline")
+	_, ada, end, err := b.scene(ctx, "offline", nil)
 	if err != nil {
 		return err
 	}
-	p, err := newPlace(filepath.Join(dir, "secondary"), nil)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	ada, err := newPersonAt(ctx, dir, p)
-	if err != nil {
-		return err
-	}
-	defer ada.close()
+	defer end()
 	v, _, err := ada.device(ctx, vault.Config{KeepEach: true})
 	if err != nil {
 		return err

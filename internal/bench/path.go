@@ -12,20 +12,11 @@ import (
 
 // path measures the main job: many records written, sent, restored and listed.
 func (b *bench) path(ctx context.Context) error {
-	dir, err := b.sub("path")
+	_, ada, end, err := b.scene(ctx, "path", nil)
 	if err != nil {
 		return err
 	}
-	p, err := newPlace(filepath.Join(dir, "secondary"), nil)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	ada, err := newPersonAt(ctx, dir, p)
-	if err != nil {
-		return err
-	}
-	defer ada.close()
+	defer end()
 	v, _, err := ada.device(ctx, vault.Config{})
 	if err != nil {
 		return err
@@ -93,7 +84,7 @@ func (b *bench) path(ctx context.Context) error {
 		return fmt.Errorf("the devices' digests differ: %v, %v", da, db)
 	}
 	for _, d := range []string{"secondary", "device-1", "device-2"} {
-		size, err := diskUse(filepath.Join(dir, d))
+		size, err := diskUse(filepath.Join(ada.dir, d))
 		if err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func (p *place) invite(ctx context.Context) (wire.Invite, error) {
 
 // A person has devices of one vault.
 type person struct {
-	dir    string // of the devices
+	dir    string // of the devices, and of the scene's secondary
 	root   keys.Root
 	invite wire.Invite
 
@@ -108,12 +108,6 @@ type person struct {
 
 func newPerson(dir string, i wire.Invite) *person {
 	return &person{dir: dir, root: keys.GenerateRoot(), invite: i}
-}
-
-// newPersonAt is a person of a place.
-func newPersonAt(ctx context.Context, dir string, p *place) (*person, error) {
-	i, err := p.invite(ctx)
-	return newPerson(dir, i), err
 }
 
 // device makes a device, and admits it, which pulls all there is.
@@ -202,6 +196,28 @@ func sync(ctx context.Context, vs ...*vault.Vault) error {
 		}
 	}
 	return nil
+}
+
+// scene starts a secondary for part of a measure, and returns a person of it, and
+// what ends both. tap is that of newPlace.
+func (b *bench) scene(ctx context.Context, name string, tap func([]byte)) (*place, *person, func(), error) {
+	dir, err := b.sub(name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p, err := newPlace(filepath.Join(dir, "secondary"), tap)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	i, err := p.invite(ctx)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, p.stop())
+	}
+	ada := newPerson(dir, i)
+	return p, ada, func() {
+		ada.close()
+		p.stop()
+	}, nil
 }
 
 // sub returns a new directory for part of a measure.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -93,23 +92,17 @@ func (a *afterHead) add(p []byte) {
 type pair struct {
 	place   *place
 	ada     *person
+	end     func()
 	a, b    *vault.Vault
 	records int
 }
 
 func (b *bench) newPair(ctx context.Context, records int) (*pair, error) {
-	dir, err := b.sub(fmt.Sprintf("pair-%d", records))
+	place, ada, end, err := b.scene(ctx, fmt.Sprintf("pair-%d", records), nil)
 	if err != nil {
 		return nil, err
 	}
-	place, err := newPlace(filepath.Join(dir, "secondary"), nil)
-	if err != nil {
-		return nil, err
-	}
-	p := &pair{place: place, records: records}
-	if p.ada, err = newPersonAt(ctx, dir, place); err != nil {
-		return p, err
-	}
+	p := &pair{place: place, ada: ada, end: end, records: records}
 	if p.a, _, err = p.ada.device(ctx, vault.Config{}); err != nil {
 		return p, err
 	}
@@ -126,13 +119,9 @@ func (b *bench) newPair(ctx context.Context, records int) (*pair, error) {
 }
 
 func (p *pair) close() {
-	if p == nil {
-		return
+	if p != nil {
+		p.end()
 	}
-	if p.ada != nil {
-		p.ada.close()
-	}
-	p.place.stop()
 }
 
 // change changes n records that are there, 256 bytes each; round tells one
