@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	gosync "sync"
 	"testing"
 	"time"
 
@@ -177,6 +178,66 @@ func TestUpdateIsAtomic(t *testing.T) {
 	})
 	if !errors.Is(err, vault.ErrTooLarge) || len(names(t, v.Namespace("big"))) != 0 {
 		t.Errorf("20 MiB in one transaction: %v", err)
+	}
+}
+
+// A8: many goroutines use one vault: each sees whole transactions, and no write
+// is lost.
+func TestManyGoroutines(t *testing.T) {
+	v := newVault(t, vault.Config{})
+	ctx := t.Context()
+	const writers, rounds = 8, 25
+	count := func(name string) (int, error) {
+		rec, err := v.Namespace("notes").Get(ctx, name)
+		if errors.Is(err, vault.ErrNotFound) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		return len(rec.Value), nil
+	}
+	var all gosync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for range rounds {
+				err := v.Update(ctx, "notes", func(tx *vault.Tx) error {
+					for _, name := range []string{"left", fmt.Sprint("own ", w), "right"} {
+						rec, err := tx.Get(name)
+						if errors.Is(err, vault.ErrNotFound) {
+							rec, err = &vault.Record{}, nil
+						}
+						if err == nil {
+							_, err = tx.Put(name, append(bytes.Clone(rec.Value), 'x'))
+						}
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		all.Go(func() {
+			for range rounds {
+				left, err := count("left")
+				if err != nil {
+					t.Error(err)
+				}
+				if right, err := count("right"); err != nil || right < left {
+					t.Errorf("left was %d, and right is %d after it, %v", left, right, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for name, want := range map[string]int{"left": writers * rounds, "right": writers * rounds, "own 0": rounds, "own 7": rounds} {
+		if n, err := count(name); err != nil || n != want {
+			t.Errorf("%s was counted %d times, %v, want %d", name, n, err, want)
+		}
 	}
 }
 

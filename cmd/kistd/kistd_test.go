@@ -259,6 +259,7 @@ func TestOwnCertificate(t *testing.T) {
 	}
 }
 
+// H55: of two servers on one data directory the second does not start.
 func TestInUse(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, "--data", dir, "--listen", "127.0.0.1:0", "--plain")
