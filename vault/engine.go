@@ -28,7 +28,7 @@ type engine struct {
 	mode  Mode
 	owner *ownerMode // nil: the session is the device's own
 	own   bool       // own commits come in full, not as stubs
-	full  bool       // the log comes from its beginning, and is compared
+	full  bool       // the next BIND begins a full sync
 	quick bool       // what is signed goes up before the download has ended
 
 	now   time.Time // of this step
@@ -37,6 +37,7 @@ type engine struct {
 	carried, came uint64 // bytes of the connection at heard, and of those received at logged
 
 	phase     phase
+	whole     bool   // BIND began a full sync: the log comes from its beginning, and is compared
 	selection []byte // in force when BIND was sent
 	sweeping  bool   // a changed selection is to be carried out
 	size      uint64 // commits verified, in a full sync again
@@ -151,9 +152,11 @@ func (e *engine) bind() (out []wire.Message, err error) {
 
 // follow sends BIND with the device's position.
 func (e *engine) follow() (out []wire.Message, err error) {
-	b := &wire.Bind{Flags: wire.BindLive | wire.BindStubs}
-	if e.owner != nil || e.own || e.full {
-		b.Flags = wire.BindLive
+	e.whole = e.full || e.whole && e.size < e.first // one that was interrupted begins anew
+	e.full = false
+	b := &wire.Bind{Flags: wire.BindLive}
+	if e.stubs() {
+		b.Flags |= wire.BindStubs
 	}
 	e.phase, e.heard = phaseBinding, e.now
 	e.parts = wire.Assembler{}
@@ -164,7 +167,7 @@ func (e *engine) follow() (out []wire.Message, err error) {
 			return err
 		}
 		e.selection, b.Tags = k.raw, k.bindTags()
-		if !e.full {
+		if !e.whole {
 			b.Size = s.log.Size()
 		}
 		e.size = b.Size
@@ -175,16 +178,8 @@ func (e *engine) follow() (out []wire.Message, err error) {
 	return []wire.Message{b}, err
 }
 
-// fromStart makes the session follow the log from its beginning. While BIND is
-// under way it does nothing, and is to be called again: what is answered then is
-// what that BIND asked for.
-func (e *engine) fromStart() []wire.Message {
-	if e.full || e.phase == phaseBinding {
-		return nil
-	}
-	e.full = true
-	return e.again()
-}
+// stubs reports whether own commits may come as stubs.
+func (e *engine) stubs() bool { return e.owner == nil && !e.own && !e.whole }
 
 // again leaves off following the log, to bind anew: with another position, or
 // other wishes.
@@ -210,7 +205,7 @@ func (e *engine) probe() []wire.Message {
 // now, and returns the token by which arrived knows the answer. One MARK is under
 // way at a time: until it is answered, sendMark sends nothing and returns 0.
 func (e *engine) sendMark() (token uint64, out []wire.Message) {
-	if e.phase != phaseBound || e.marking {
+	if e.phase != phaseBound || e.marking || e.full {
 		return 0, nil
 	}
 	if !e.expects() {
@@ -337,10 +332,10 @@ func (e *engine) onMarked(m *wire.Marked) error {
 		return fmt.Errorf("%w: MARKED without MARK", wire.ErrProtocol)
 	}
 	e.marking = false
-	switch {
-	case e.phase != phaseBound:
-		return nil // the commits that it speaks of were not taken
-	case m.Size > e.size:
+	if e.phase != phaseBound {
+		return nil // the commits that it speaks of were dropped: it is asked for again
+	}
+	if m.Size > e.size {
 		return fmt.Errorf("%w: MARKED before the commits that it speaks of", wire.ErrProtocol)
 	}
 	e.marked = m.Token
@@ -433,7 +428,7 @@ func (e *engine) onDownload(d *wire.Download) error {
 			return err
 		}
 		if item.Kind == wire.ItemStub {
-			if e.owner != nil || e.own || e.full {
+			if !e.stubs() {
 				return fmt.Errorf("%w: a stub that was not asked for", wire.ErrProtocol)
 			}
 			id, seq := item.Stub()

@@ -44,14 +44,15 @@ func TestFullWhileBinding(t *testing.T) {
 	if err != nil || out[0].(*wire.Bind).Flags&wire.BindStubs == 0 {
 		t.Fatalf("%v, %v", out, err)
 	}
-	if out := e.fromStart(); out != nil || e.full {
-		t.Errorf("before BOUND: %v, full %v", out, e.full)
+	e.full = true
+	if out, err := e.pump(); err != nil || out != nil || !e.stubs() {
+		t.Errorf("before BOUND: %v, %v", out, err)
 	}
 	if err := e.receive(&wire.Bound{Root: out[0].(*wire.Bind).Root}); err != nil {
 		t.Fatal(err)
 	}
-	if out := e.fromStart(); len(out) != 1 || !e.full {
-		t.Errorf("after BOUND: %v, full %v", out, e.full)
+	if out, err := e.pump(); err != nil || len(out) != 1 || e.phase != phaseUnbinding {
+		t.Errorf("after BOUND: %v, %v", out, err)
 	}
 	if err := e.receive(&wire.Unbound{}); err != nil {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func TestMarkedWhileUnbinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	token, _ := e.sendMark()
-	e.fromStart()
+	e.again()
 	for _, m := range []wire.Message{&wire.Download{Size: 1}, &wire.Marked{Token: token, Size: 1}} {
 		if err := e.receive(m); err != nil {
 			t.Fatal(err)

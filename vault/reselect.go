@@ -8,7 +8,7 @@ import (
 
 // look sees what others have done to the store: a new selection, content that a
 // reader asked for. Where the secondary was asked for other namespaces than are
-// kept now, the session is bound anew.
+// kept now, or a full sync was asked for, the session is bound anew.
 func (e *engine) look() (out []wire.Message, err error) {
 	err = e.v.view(func(s *state) error {
 		k, err := s.keeping()
@@ -17,7 +17,7 @@ func (e *engine) look() (out []wire.Message, err error) {
 		}
 		e.wants(s)
 		e.sweeping = s.meta.Get(metaSweep) != nil
-		if !bytes.Equal(k.raw, e.selection) {
+		if e.full || !bytes.Equal(k.raw, e.selection) {
 			out = e.again()
 		}
 		return nil

@@ -61,7 +61,8 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	defer timer.Stop()
 
 	for _, w := range r.waiters {
-		w.token = 0 // of a session before
+		w.begun, w.token = w.full, 0 // it was of a session before
+		e.full = e.full || w.full
 	}
 	e.now = time.Now()
 	queue, err := e.bind() // to be sent

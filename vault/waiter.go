@@ -29,6 +29,7 @@ type waiter struct {
 	served atomic.Bool // there was a session for it
 
 	base  Report // of the runner, when the waiter came
+	begun bool   // the full sync was asked for in this session
 	token uint64 // of the MARK that it waits for; 0: none
 }
 
@@ -126,8 +127,8 @@ func (r *runner) done(e *engine) Report {
 func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 	for _, w := range r.waiters {
 		w.served.Store(true)
-		if w.full {
-			out = append(out, e.fromStart()...)
+		if w.full && !w.begun {
+			w.begun, e.full = true, true
 		}
 		if w.down && (w.token == 0 || e.lost(w.token)) {
 			var mark []wire.Message

@@ -1,0 +1,132 @@
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kistvault/kist/secondary/client"
+	"github.com/kistvault/kist/secondary/wire"
+	"github.com/kistvault/kist/vault"
+	"github.com/kistvault/kist/vault/vaulttest"
+)
+
+// via has a device's sessions go through pass, which sees each message from the
+// secondary and returns what comes in its place.
+func via(d *vaulttest.Device, pass func(m wire.Message) []wire.Message) vault.SyncOptions {
+	o := d.SyncOptions()
+	dial := o.Dial
+	o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
+		c, err := dial(ctx, s, id)
+		if err != nil {
+			return nil, err
+		}
+		return &between{Messenger: c, receive: pass}, nil
+	}
+	return o
+}
+
+// A full sync that is asked of a Run compares the log from its beginning each
+// time: while the Run is connected, and again, and when it has to connect first.
+func TestFullSyncBesideRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		put(t, b.Vault, "of its own", "1") // comes back as a stub, if not in full
+		vaulttest.Sync(t, b, a)
+		var bundles atomic.Int32
+		k := keep(t, b, func(o *vault.SyncOptions) {
+			*o = via(b, func(m wire.Message) []wire.Message {
+				if d, ok := m.(*wire.Download); ok {
+					for _, i := range d.Items {
+						if i.Kind == wire.ItemBundle {
+							bundles.Add(1)
+						}
+					}
+				}
+				return []wire.Message{m}
+			})
+		})
+		synctest.Wait()
+		full := func(when string) {
+			t.Helper()
+			bundles.Store(0)
+			o := b.SyncOptions()
+			o.Full = true
+			r, err := b.Sync(t.Context(), o)
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if n := bundles.Load(); uint64(n) != r.Commits {
+				t.Errorf("%s: %d of %d commits were compared", when, n, r.Commits)
+			}
+		}
+		full("connected")
+		full("again")
+		b.Network.Disconnect()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		put(t, b.Vault, "of its own", "2")
+		b.Network.Connect()
+		full("waiting to try again")
+
+		bundles.Store(0)
+		fatal(t, b.SetSelection(t.Context(), vault.Selection{Namespaces: []string{"notes"}}))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := bundles.Load(); n != 0 {
+			t.Errorf("another selection brought %d commits once more", n)
+		}
+		k.stop()
+		<-k.done
+		if !errors.Is(k.err, context.Canceled) {
+			t.Error(k.err)
+		}
+	})
+}
+
+// What comes between UNBIND and UNBOUND is dropped, and so is the word that it was
+// everything.
+func TestMarkedBesideFullSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		var hold atomic.Bool
+		var kept []wire.Message
+		k := keep(t, b, func(o *vault.SyncOptions) {
+			*o = via(b, func(m wire.Message) []wire.Message {
+				if !hold.Load() {
+					return []wire.Message{m}
+				}
+				if kept = append(kept, m); m.Type() != wire.TypeUnbound {
+					return nil
+				}
+				hold.Store(false)
+				return kept
+			})
+		})
+		synctest.Wait()
+		hold.Store(true) // all of it is under way when UNBIND is sent
+		put(t, a.Vault, "x", "1")
+		vaulttest.Sync(t, a)
+		synctest.Wait()
+		got := make(chan string, 1)
+		go func() {
+			if err := b.WaitForDownload(t.Context()); err != nil {
+				t.Error(err)
+			}
+			got <- get(t, b.Vault, "x")
+		}()
+		synctest.Wait()
+		o := b.SyncOptions()
+		o.Full = true
+		if _, err := b.Sync(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+		if x := <-got; x != "1" {
+			t.Errorf("after WaitForDownload: %q", x)
+		}
+		k.stop()
+	})
+}
