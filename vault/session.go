@@ -131,6 +131,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		case w := <-r.asked:
 			r.add(w, e)
 		case <-r.nudge:
+			e.now = time.Now()
 			queue = append(queue, e.probe()...)
 		case <-r.halt():
 			return errPaused

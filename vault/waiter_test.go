@@ -130,3 +130,28 @@ func TestMarkedBesideFullSync(t *testing.T) {
 		k.stop()
 	})
 }
+
+// Asking for a sign of life does not end a session that has been quiet, and
+// neither does a Sync.
+func TestSyncNowWhenQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, b := pair(t)
+		k := keep(t, b, nil)
+		k.states()
+		for _, ask := range []func(){
+			b.SyncNow,
+			func() {
+				if _, err := b.Sync(t.Context(), b.SyncOptions()); err != nil {
+					t.Error(err)
+				}
+			},
+		} {
+			time.Sleep(time.Hour)
+			ask()
+			time.Sleep(10 * time.Second)
+			if got := k.states(); len(got) > 0 {
+				t.Errorf("told %q, want to stay live", got)
+			}
+		}
+	})
+}
