@@ -269,7 +269,7 @@ func (e *engine) expects() bool {
 // deadline returns when the engine wants to be stepped though nothing has come;
 // zero: not at all.
 func (e *engine) deadline() time.Time {
-	switch {
+	switch { // in the order of stalled, which would not be due otherwise
 	case !e.expects():
 		return time.Time{}
 	case !e.probed.IsZero():
@@ -291,13 +291,15 @@ func (e *engine) stalled() error {
 		e.heard = time.Time{}
 	case e.heard.IsZero():
 		e.heard = e.now
+	case !e.probed.IsZero():
+		if e.now.Sub(e.probed) >= probeTime {
+			return fmt.Errorf("%w: the secondary is not there any more", wire.ErrTimeout)
+		}
 	case e.unseen():
 		if e.now.Sub(e.logged) >= missingTime {
 			return &commitlog.CommitError{ID: commitlog.CommitID(e.acked), Err: commitlog.ErrOwnCommitMissing,
 				Reason: fmt.Sprintf("a commit of this device was acknowledged, and has not come for %v", missingTime)}
 		}
-	case !e.probed.IsZero() && e.now.Sub(e.probed) >= probeTime:
-		return fmt.Errorf("%w: the secondary is not there any more", wire.ErrTimeout)
 	case e.now.Sub(e.heard) >= stallTime:
 		return fmt.Errorf("%w: the secondary has left a request without an answer for %v", wire.ErrTimeout, stallTime)
 	}

@@ -206,6 +206,8 @@ func (o *ownerMode) answered(e *engine, u *wire.Uploaded) error {
 	for i := range u.Results {
 		r := &u.Results[i]
 		switch err := r.Err(); {
+		case err == nil && uint64(r.ID) != o.at+1: // a control commit is valid at one place alone
+			return &commitlog.CommitError{ID: r.ID, Err: commitlog.ErrOwnCommitMissing, Reason: fmt.Sprintf("acknowledged there, and it is for place %d", o.at+1)}
 		case err == nil:
 			e.need = max(e.need, uint64(r.ID))
 		case errors.Is(err, wire.ErrCondition), errors.Is(err, commitlog.ErrOrder), errors.Is(err, commitlog.ErrEquivocation):

@@ -34,10 +34,25 @@ func (e *engine) onUploaded(u *wire.Uploaded) error {
 				return err
 			}
 		}
-		return nil
+		if e.frames > 0 {
+			return nil
+		}
+		return s.answered(e.sent)
 	})
 	e.drained = false
 	return err
+}
+
+// answered returns an error if a signed commit, up to a sequence number, is
+// neither acknowledged nor refused though there was an answer to every frame.
+// Nothing more would come of it in this session.
+func (s *state) answered(upTo uint64) error {
+	return s.sent.Scan(nil, func(k, b []byte) (bool, error) {
+		if seq := be.Uint64(k); seq <= upTo && be.Uint64(b) == 0 {
+			return false, fmt.Errorf("%w: UPLOADED without the result of commit %d of this device", wire.ErrProtocol, seq)
+		}
+		return true, nil
+	})
 }
 
 // result takes the answer for one commit.
