@@ -43,22 +43,22 @@ func (t *transaction) drive(w *waiter) error {
 		running, paused, changed := t.v.running()
 		if running && !paused {
 			t.leave() // a vault has one session
-			if taken, err := t.v.handOver(w, changed); taken {
-				return err
+			if taken, o := t.v.handOver(w, changed); taken {
+				return o.err
 			}
 			continue
 		}
 		if t.errand == nil {
 			t.errand = t.v.begin(t.ctx)
 		}
-		taken, err := t.v.handTo(t.errand.asked, w, t.errand.ended)
+		taken, o := t.v.handTo(t.errand.asked, w, t.errand.ended)
 		if !taken {
-			err = t.errand.err
+			o.err = t.errand.err
 		}
-		if err != nil {
+		if o.err != nil {
 			t.leave()
 		}
-		return err
+		return o.err
 	}
 }
 

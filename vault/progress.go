@@ -100,14 +100,15 @@ func pop[T any](q *[]T) (first T, ok bool) {
 	return first, true
 }
 
-// tell queues a progress that differs from the one before it.
+// tell queues a progress that differs from the one before it. After the end it
+// does nothing: a Run may still have a waiter whose caller has left.
 func (n *notifier) tell(p Progress) {
 	if n == nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.last.Err == nil && p.Err == nil && p == n.last {
+	if n.last.End || n.last.Err == nil && p.Err == nil && p == n.last {
 		return
 	}
 	n.last = p

@@ -89,7 +89,7 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 		if !running || paused {
 			break
 		}
-		w := &waiter{ctx: ctx, down: true, full: o.Full, once: true, tell: tell, done: make(chan error, 1)}
+		w := &waiter{ctx: ctx, down: true, full: o.Full, once: true, tell: tell}
 		if o.Mode != PullOnly {
 			var err error
 			if w.up, err = v.lastLocal(); err != nil {
@@ -98,12 +98,9 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 			}
 		}
 		v.SyncNow()
-		if taken, err := v.handOver(w, changed); taken {
-			tell.end(err)
-			if err != nil && w.ctx.Err() != nil {
-				return v.summary(Report{}, err) // the runner may still have it
-			}
-			return v.summary(w.report, err)
+		if taken, done := v.handOver(w, changed); taken {
+			tell.end(done.err)
+			return v.summary(done.report, done.err)
 		}
 	}
 	r := &runner{v: v, o: &o, tell: tell}

@@ -172,7 +172,7 @@ func (t *transaction) end(err error) error {
 // await waits, while there is a session, until all is here that was in the log
 // when it was asked, if head, and until reports true.
 func (t *transaction) await(head bool, until func(s *state) (bool, error)) error {
-	w := &waiter{ctx: t.ctx, down: head, until: until, once: true, done: make(chan error, 1)}
+	w := &waiter{ctx: t.ctx, down: head, until: until, once: true}
 	err := t.drive(w)
 	t.served = w.served.Load()
 	return err

@@ -21,10 +21,8 @@ type waiter struct {
 	// else has. It is called in the runner's goroutine, and the session sends.
 	until func(s *state) (bool, error)
 
-	tell *notifier  // is told what the runner does meanwhile
-	done chan error // holds one
-	// report is what the session did while the waiter waited, set before done.
-	report Report
+	tell *notifier    // is told what the runner does meanwhile
+	done chan outcome // holds one
 
 	served atomic.Bool // there was a session for it
 
@@ -33,30 +31,37 @@ type waiter struct {
 	token uint64 // of the MARK that it waits for; 0: none
 }
 
+// An outcome is how a wait ended, and what the runner did meanwhile.
+type outcome struct {
+	report Report
+	err    error
+}
+
 // handOver gives a waiter to the runner in charge and waits for its end. It
 // reports false if there was none to take it and may be no more.
-func (v *Vault) handOver(w *waiter, or <-chan struct{}) (taken bool, err error) {
+func (v *Vault) handOver(w *waiter, or <-chan struct{}) (taken bool, o outcome) {
 	return v.handTo(v.asked, w, or)
 }
 
 // handTo is handOver to the runner that takes from asked.
-func (v *Vault) handTo(asked chan<- *waiter, w *waiter, or <-chan struct{}) (taken bool, err error) {
+func (v *Vault) handTo(asked chan<- *waiter, w *waiter, or <-chan struct{}) (taken bool, o outcome) {
+	w.done = make(chan outcome, 1)
 	select {
 	case asked <- w:
 	case <-or:
-		return false, nil
+		return false, outcome{}
 	case <-w.ctx.Done():
-		return true, w.ctx.Err()
+		return true, outcome{err: w.ctx.Err()}
 	case <-v.closed:
-		return true, ErrClosed
+		return true, outcome{err: ErrClosed}
 	}
 	select {
-	case err := <-w.done:
-		return true, err
+	case o := <-w.done:
+		return true, o
 	case <-w.ctx.Done():
-		return true, w.ctx.Err()
+		return true, outcome{err: w.ctx.Err()}
 	case <-v.closed:
-		return true, ErrClosed
+		return true, outcome{err: ErrClosed}
 	}
 }
 
@@ -68,8 +73,8 @@ func (v *Vault) WaitForUpload(ctx context.Context) error {
 	if err != nil || up == 0 {
 		return err
 	}
-	_, err = v.handOver(&waiter{ctx: ctx, up: up, done: make(chan error, 1)}, nil)
-	return err
+	_, o := v.handOver(&waiter{ctx: ctx, up: up}, nil)
+	return o.err
 }
 
 // WaitForDownload returns when everything is here, and verified, that was in the
@@ -77,8 +82,8 @@ func (v *Vault) WaitForUpload(ctx context.Context) error {
 // [Vault.Run], and waits for one, over lost connections and pauses, until ctx
 // ends.
 func (v *Vault) WaitForDownload(ctx context.Context) error {
-	_, err := v.handOver(&waiter{ctx: ctx, down: true, done: make(chan error, 1)}, nil)
-	return err
+	_, o := v.handOver(&waiter{ctx: ctx, down: true}, nil)
+	return o.err
 }
 
 // lastLocal returns the local id of the newest change in the outbox that waits
@@ -108,8 +113,10 @@ func (s *state) sentUpTo(local uint64) (done bool, err error) {
 	return done, err
 }
 
-// add takes a waiter over. e is the session, nil between two.
+// add takes a waiter over, and lets go of those whose callers have left. e is the
+// session, nil between two.
 func (r *runner) add(w *waiter, e *engine) {
+	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool { return w.ctx.Err() != nil })
 	w.base = r.done(e)
 	r.waiters = append(r.waiters, w)
 }
@@ -166,8 +173,7 @@ func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 		}
 	}
 	for _, w := range ended {
-		w.report = r.done(e).minus(&w.base)
-		w.done <- nil
+		w.done <- outcome{report: r.done(e).minus(&w.base)}
 	}
 	return out, err
 }
@@ -181,8 +187,7 @@ func (r *runner) fail(err error, all bool) {
 		if !all && !w.once {
 			return false
 		}
-		w.report = r.total.minus(&w.base)
-		w.done <- fmt.Errorf("sync: %w", err)
+		w.done <- outcome{r.total.minus(&w.base), fmt.Errorf("sync: %w", err)}
 		return true
 	})
 }
