@@ -34,7 +34,9 @@ type engine struct {
 	now   time.Time // of this step
 	heard time.Time // when the secondary last moved something on; zero: nothing is waited for
 
-	carried, came uint64 // bytes of the connection at heard, and of those received at logged
+	sentAll, gotAll uint64 // bytes that the connection has carried
+	carried, came   uint64 // of these, at heard; of those received, at logged
+	sentBy, gotBy   uint64 // at probed
 
 	phase     phase
 	whole     bool   // BIND began a full sync: the log comes from its beginning, and is compared
@@ -196,7 +198,7 @@ func (e *engine) probe() []wire.Message {
 	if e.phase != phaseBound {
 		return nil
 	}
-	e.probed = e.now
+	e.probed, e.sentBy, e.gotBy = e.now, e.sentAll, e.gotAll
 	_, out := e.sendMark()
 	return out
 }
@@ -309,6 +311,14 @@ func (e *engine) stalled() error {
 // moved tells how many bytes the connection has sent and received so far. A
 // frame may take longer on its way than a secondary may take to answer.
 func (e *engine) moved(sent, received uint64) {
+	e.sentAll, e.gotAll = sent, received
+	switch {
+	case e.probed.IsZero():
+	case received > e.gotBy:
+		e.probed = time.Time{} // that is a sign of life
+	case sent-e.sentBy >= stallBytes:
+		e.probed, e.sentBy = e.now, sent // the question is on its way yet
+	}
 	if sent+received-e.carried >= stallBytes && !e.heard.IsZero() {
 		e.carried, e.heard = sent+received, e.now
 	}

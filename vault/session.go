@@ -69,15 +69,18 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	if err != nil {
 		return err
 	}
-	calm := false // an alarm of an earlier session was taken back
-	for {
-		local := r.v.outboxGrown()
+	calm := false    // an alarm of an earlier session was taken back
+	look := func() { // at the clock and the connection
 		e.now = time.Now()
 		if counts {
 			sent, received := counter.Sent(), counter.Received()
 			e.moved(sent, received)
 			e.report.BytesOut, e.report.BytesIn = int64(sent), int64(received)
 		}
+	}
+	for {
+		local := r.v.outboxGrown()
+		look()
 		for _, step := range []func() ([]wire.Message, error){
 			func() ([]wire.Message, error) { return r.serve(e) },
 			e.pump,
@@ -131,7 +134,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		case w := <-r.asked:
 			r.add(w, e)
 		case <-r.nudge:
-			e.now = time.Now()
+			look()
 			queue = append(queue, e.probe()...)
 		case <-r.halt():
 			return errPaused

@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -154,4 +155,46 @@ func TestSyncNowWhenQuiet(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A line that is slow, and carries something all the time, is not taken for dead
+// when somebody asks for a sign of life.
+func TestSyncNowOnSlowLine(t *testing.T) {
+	for _, up := range []bool{false, true} {
+		t.Run(fmt.Sprint("up ", up), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, a, b := pair(t)
+				from := a
+				if up {
+					from = b
+				}
+				k := keep(t, b, nil)
+				k.states()
+				b.Network.SetBandwidth(64 << 10)
+				fatal(t, from.Update(t.Context(), "notes", func(tx *vault.Tx) error {
+					for i := range 20 {
+						if _, err := tx.Put(fmt.Sprint(i), make([]byte, 60_000)); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
+				if !up {
+					vaulttest.Sync(t, a)
+				}
+				for range 4 {
+					time.Sleep(time.Second)
+					b.SyncNow()
+				}
+				time.Sleep(time.Minute)
+				for _, s := range k.states() {
+					if s == vault.StateOffline {
+						t.Error("it was left")
+					}
+				}
+				vaulttest.Sync(t, a)
+				vaulttest.InStep(t, a, b)
+			})
+		})
+	}
 }
