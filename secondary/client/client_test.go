@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -524,5 +525,58 @@ func TestErrorBeforeProof(t *testing.T) {
 		if want == wire.ErrServerIdentity && errors.Is(err, code.Err()) {
 			t.Errorf("code %d: %v is taken for the secondary's word", code, err)
 		}
+	}
+}
+
+// A mute is a connection on which, from some time on, nothing can be sent.
+type mute struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (m mute) Write(b []byte) (int, error) {
+	if m.broken.Load() {
+		return 0, errors.New("broken pipe")
+	}
+	return m.Conn.Write(b)
+}
+
+// Where nothing more can be sent, Send fails for the reason that the secondary
+// gave last, if it did.
+func TestLastWord(t *testing.T) {
+	for name, test := range map[string]struct {
+		word []byte
+		want error
+	}{
+		"a reason": {encode(t, wire.NewError(wire.CodeReplaced, "")), wire.ErrReplaced},
+		"none":     {encode(t, &wire.Pong{}), wire.ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := secondarytest.NewPipe()
+				f := newFakeOn(t, l, proving(t, func([]byte) []byte {
+					time.Sleep(time.Second)
+					return test.word
+				}))
+				var broken atomic.Bool
+				f.NetDial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					c, err := l.Dial(ctx, network, addr)
+					return mute{c, &broken}, err
+				}
+				c := dialFake(t, f)
+				err := c.Send(timeout(t), &wire.Mark{Token: 1})
+				synctest.Wait()
+				broken.Store(true)
+				for range 10 { // some are queued before it is noticed
+					if err == nil {
+						err = c.Send(timeout(t), &wire.Mark{Token: 2})
+						synctest.Wait()
+					}
+				}
+				if !errors.Is(err, test.want) {
+					t.Errorf("sending: %v, want %v", err, test.want)
+				}
+			})
+		})
 	}
 }

@@ -36,10 +36,7 @@ type Conn struct {
 	out chan []byte
 
 	stop     chan struct{} // closed to end both goroutines
-	broken   chan struct{} // closed when nothing more can be sent
 	finished sync.WaitGroup
-
-	cannot error // why nothing more can be sent; set before broken is closed
 
 	mu  sync.Mutex
 	err error // why the session ended; set once
@@ -49,7 +46,7 @@ func newConn(l *line, idle time.Duration) *Conn {
 	c := &Conn{
 		frames: l.frames, count: l.count, ping: idle / 3,
 		in: make(chan wire.Message, queued), out: make(chan []byte, queued),
-		stop: make(chan struct{}), broken: make(chan struct{}),
+		stop: make(chan struct{}),
 	}
 	c.finished.Go(c.read)
 	c.finished.Go(c.write)
@@ -157,11 +154,10 @@ func (c *Conn) write() {
 		}
 	}
 	// What the secondary said before it closed is worth more than this error.
-	c.cannot = fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
-	close(c.broken)
+	// So Send waits for it as well.
 	select {
 	case <-time.After(lastWord):
-		c.end(c.cannot)
+		c.end(fmt.Errorf("%w: %v", wire.ErrUnreachable, err))
 		c.frames.Close()
 	case <-c.stop:
 	}
@@ -183,8 +179,6 @@ func (c *Conn) Send(ctx context.Context, m wire.Message) error {
 		return nil
 	case <-c.stop:
 		return c.reason()
-	case <-c.broken:
-		return c.cannot
 	case <-ctx.Done():
 		return ctx.Err()
 	}
