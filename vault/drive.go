@@ -70,11 +70,27 @@ func (t *transaction) leave() {
 	}
 }
 
-// setHold keeps other commits from being signed, or lets them.
+// setHold keeps other commits from being signed, or lets them. Once the
+// transaction is over it does nothing: a session may still have its waiter.
+func (t *transaction) setHold(hold bool) {
+	t.v.changedMu.Lock()
+	defer t.v.changedMu.Unlock()
+	if !t.over {
+		t.v.setHold(hold)
+	}
+}
+
+// finish lets other commits be signed again, for good.
+func (t *transaction) finish() {
+	t.v.changedMu.Lock()
+	defer t.v.changedMu.Unlock()
+	t.over = true
+	t.v.setHold(false)
+}
+
+// setHold is called while changedMu is held.
 func (v *Vault) setHold(hold bool) {
 	if v.hold.Swap(hold) && !hold {
-		v.changedMu.Lock()
-		defer v.changedMu.Unlock()
 		close(v.unsent) // there may be something to send
 		v.unsent = make(chan struct{})
 	}

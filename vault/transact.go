@@ -97,6 +97,8 @@ type transaction struct {
 	seq, seen uint64 // of the attempt that is not decided; 0: none
 	runs      int    // of fn that led to an attempt
 
+	over bool // nothing is held any more; guarded by v.changedMu
+
 	ended    bool
 	err      error // final, if ended
 	ownError bool  // it is fn's own
@@ -105,7 +107,7 @@ type transaction struct {
 // run brings the transaction to an end, over as many sessions as it needs.
 func (t *transaction) run() error {
 	defer t.leave()
-	defer t.v.setHold(false)
+	defer t.finish()
 	for lost := 1; ; lost++ {
 		var err error
 		for err == nil && !t.ended {
@@ -232,7 +234,7 @@ func (t *transaction) ready(s *state) (bool, error) {
 		waits, err = s.incomplete(t.tag)
 	}
 	// From here on nothing else is signed, so that its turn comes.
-	t.v.setHold(err == nil && !waits)
+	t.setHold(err == nil && !waits)
 	return !waits && s.sent.Empty(), err
 }
 
