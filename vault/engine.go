@@ -180,6 +180,11 @@ func (e *engine) follow() (out []wire.Message, err error) {
 	return []wire.Message{b}, err
 }
 
+// comparing reports whether a full sync was asked for and has not come to its end.
+func (e *engine) comparing() bool {
+	return e.full || e.whole && (e.phase != phaseBound || e.size < e.first)
+}
+
 // stubs reports whether own commits may come as stubs.
 func (e *engine) stubs() bool { return e.owner == nil && !e.own && !e.whole }
 

@@ -69,12 +69,14 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 			return err
 		}
 		e := &engine{v: v, mode: o.Mode, own: own, full: full, quick: !r.inStep.IsZero() && time.Since(r.inStep) < quickTime}
+		before := r.inStep
 		err := r.attempt(ctx, e, v.connect)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if e.phase == phaseBound {
-			wait, full = minWait, false
+		full = full && e.comparing()
+		if r.inStep != before || e.pulledBytes+e.pushedBytes > 0 {
+			wait = minWait
 		}
 		if err == errPaused {
 			r.fail(err, false)

@@ -465,3 +465,65 @@ func TestModes(t *testing.T) {
 		vaulttest.InStep(t, a, b)
 	})
 }
+
+// A full sync that a Run begins with is not given up where the first session
+// breaks, and not repeated after it has come to its end.
+func TestFullRunOverBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, b := pair(t)
+		put(t, b.Vault, "x", "1")
+		vaulttest.Sync(t, b)
+		var cuts atomic.Int32
+		k := keep(t, b, func(o *vault.SyncOptions) {
+			o.Full = true
+			dial := o.Dial
+			o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
+				c, err := dial(ctx, s, id)
+				if err != nil {
+					return nil, err
+				}
+				return &cutter{Messenger: c, receive: func(m wire.Message) bool {
+					return m.Type() == wire.TypeDownload && cuts.Add(1) <= 2
+				}}, nil
+			}
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := cuts.Load(); n != 3 {
+			t.Errorf("the log came %d times, want 3", n)
+		}
+		b.Network.Break()
+		time.Sleep(time.Minute)
+		wantStates(t, k, "connecting", "signing in", "downloading", "offline", "connecting", "signing in", "downloading", "offline",
+			"connecting", "signing in", "downloading", "live", "offline", "connecting", "signing in", "downloading", "live")
+		if n := cuts.Load(); n != 3 {
+			t.Errorf("the log came %d times, want 3", n)
+		}
+	})
+}
+
+// A secondary that takes a device in and sends it away again is tried later and
+// later, too.
+func TestReconnectToTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		put(t, a.Vault, "x", "1")
+		vaulttest.Sync(t, a)
+		sent := 0
+		k := keep(t, b, func(o *vault.SyncOptions) {
+			*o = via(b, func(m wire.Message) []wire.Message {
+				if m.Type() == wire.TypeDownload {
+					sent++
+					return []wire.Message{wire.NewError(wire.CodeInternal, "")}
+				}
+				return []wire.Message{m}
+			})
+		})
+		time.Sleep(time.Hour)
+		k.stop()
+		<-k.done
+		if sent < 12 || sent > 40 { // up to five minutes, and half of it at least
+			t.Errorf("tried %d times within an hour", sent)
+		}
+	})
+}

@@ -15,8 +15,8 @@ import (
 type SyncOptions struct {
 	Mode Mode
 	// Full compares the whole log with what this device has verified before,
-	// and gets again what of it is lost or damaged here. Run does so in its
-	// first session.
+	// and gets again what of it is lost or damaged here. Run does so once, from
+	// its first session on until one has come to the end.
 	Full bool
 	// Progress is told where a sync is, if not nil, in order and from one
 	// goroutine; the last time with End set. A sync does not wait for it: of
