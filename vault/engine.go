@@ -43,7 +43,7 @@ type engine struct {
 	selection []byte // in force when BIND was sent
 	sweeping  bool   // a changed selection is to be carried out
 	size      uint64 // commits verified, in a full sync again
-	first     uint64 // size that the secondary named at BIND
+	first     uint64 // size up to which the log comes before all else: that which the secondary named at BIND
 	need      uint64 // size at which the device is in step: first, or acknowledged later
 	announced uint64 // size that the secondary spoke of last
 	left      uint64 // bytes still to come

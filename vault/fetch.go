@@ -155,10 +155,15 @@ func (e *engine) onBlobs(b *wire.Blobs) error {
 }
 
 // absent takes the answer that content is no longer kept. It may be so where it
-// was superseded while it was asked for.
+// was superseded while it was asked for. If what does so is announced and has not
+// come, that has to come first, before anything is asked for again.
 func (e *engine) absent(r fetchRequest) error {
 	return e.v.view(func(s *state) error {
 		if s.missing.Get(changeKey(r.id)) == nil {
+			return nil
+		}
+		if e.size < e.announced {
+			e.first, e.need = max(e.first, e.announced), max(e.need, e.announced)
 			return nil
 		}
 		return &commitlog.CommitError{ID: r.id.Commit, Err: commitlog.ErrOmission, Reason: fmt.Sprintf("the content of change %v is live and was not sent", r.id)}

@@ -77,3 +77,53 @@ func TestProbedWhileUnseen(t *testing.T) {
 		wantStates(t, k, vault.StateOffline)
 	})
 }
+
+// One that no longer keeps what was asked for is not lying where it has announced
+// the commit that superseded it, though that comes after the answer.
+func TestAbsentBeforeSuperseded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		fatal(t, b.SetSelection(t.Context(), vault.Selection{Namespaces: []string{"other"}}))
+		put(t, a.Vault, "x", "1")
+		vaulttest.Sync(t, a, b)
+		var asked *wire.Blobs
+		var came []wire.Message
+		absent := 0
+		k := keep(t, b, func(o *vault.SyncOptions) {
+			*o = via(b, func(m wire.Message) []wire.Message {
+				switch m := m.(type) {
+				case *wire.Blobs:
+					asked = m // answered below
+					return nil
+				case *wire.Download:
+					if asked == nil || absent > 0 {
+						break
+					}
+					if came = append(came, m); len(came) < 2 {
+						return nil
+					}
+					absent++
+					came[0].(*wire.Download).Size = m.Size
+					return []wire.Message{came[0], &wire.Blobs{Request: asked.Request, Absent: true}, m}
+				}
+				return []wire.Message{m}
+			})
+		})
+		synctest.Wait()
+		fatal(t, b.SetSelection(t.Context(), vault.Selection{}))
+		synctest.Wait()
+		for _, name := range []string{"y", "x"} {
+			put(t, a.Vault, name, "2")
+			vaulttest.Sync(t, a)
+			synctest.Wait()
+		}
+		if absent != 1 || get(t, b.Vault, "x") != "2" {
+			t.Errorf("answered %d times, and it has %q", absent, get(t, b.Vault, "x"))
+		}
+		k.stop()
+		<-k.done
+		if !errors.Is(k.err, context.Canceled) {
+			t.Error(k.err)
+		}
+	})
+}
