@@ -526,6 +526,9 @@ func (e *engine) pump() (out []wire.Message, err error) {
 		return e.owner.pump(e)
 	}
 	if e.mode == PullOnly {
+		if e.object != nil && e.object.wait == 0 {
+			e.object = nil // whoever wanted it sent has left
+		}
 		return nil, nil
 	}
 	for e.frames < uploadFrames {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -197,4 +198,30 @@ func TestSyncNowOnSlowLine(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A Run that pulls, and sent for somebody who has left, stays connected and in
+// step, wherever the sending stood.
+func TestWaitForUploadLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		k := keep(t, b, func(o *vault.SyncOptions) { o.Mode = vault.PullOnly })
+		k.states()
+		b.Network.SetBandwidth(64 << 10)
+		large := make([]byte, 5<<20)
+		if _, err := b.Namespace("notes").Put(t.Context(), "large", large); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := b.WaitForUpload(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		if got := k.states(); len(got) == 0 || got[len(got)-1] != vault.StateLive || slices.Contains(got, vault.StateOffline) {
+			t.Errorf("told %q, want to be live again", got)
+		}
+		vaulttest.Sync(t, b, a)
+		vaulttest.InStep(t, a, b)
+	})
 }
