@@ -126,6 +126,15 @@ func (n *notifier) tell(p Progress) {
 	}
 }
 
+// keep is told what the end is to say, where nothing of it is told before.
+func (n *notifier) keep(p Progress) {
+	if n != nil {
+		n.mu.Lock()
+		n.last = p
+		n.mu.Unlock()
+	}
+}
+
 // end tells that the sync has ended, and why, and waits for the listener to have
 // taken it, but not for ever: one that blocks keeps its goroutine, and not the
 // sync.

@@ -37,7 +37,10 @@ const (
 	quickTime = time.Minute
 )
 
-var errPaused = errors.New("the sync was paused")
+var (
+	errPaused = errors.New("the sync was paused")
+	errAgain  = errors.New("the sync was asked to connect anew")
+)
 
 // Run keeps the vault in step until the context ends, the vault is closed, or
 // something happens that trying again cannot help: an alarm, a revocation, a
@@ -83,7 +86,7 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 			continue
 		}
 		own = errors.Is(err, errUnknownStub)
-		if own {
+		if own || err == errAgain {
 			continue
 		}
 		r.fail(err, false)
@@ -116,19 +119,58 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 		return ErrClosed
 	}
 	r.say(e.progress(StateConnecting, nil))
-	conn, err := dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn, nil)) })
+	conn, err := r.open(ctx, func(ctx context.Context) (client.Messenger, error) {
+		return dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn, nil)) })
+	})
 	if err == nil {
 		err = r.session(ctx, conn, e)
-		if cerr := conn.Close(); err == nil {
-			err = cerr
-		}
+		conn.Close() // what was to be done is done, or err says why not
 		if c, ok := conn.(counting); ok {
 			e.report.BytesIn, e.report.BytesOut = int64(c.Received()), int64(c.Sent())
 		}
 	}
 	r.total = r.total.plus(&e.report)
 	r.last = e.progress("", nil)
+	r.tell.keep(r.last)
 	return r.v.alarm(err)
+}
+
+// open dials. A vault that is closed or paused does not wait for that, and where
+// it has taken long already, the network that [Vault.SyncNow] speaks of may be
+// another by now.
+func (r *runner) open(outer context.Context, dial func(ctx context.Context) (client.Messenger, error)) (client.Messenger, error) {
+	ctx, cancel := context.WithCancelCause(outer)
+	begun, early := time.Now(), false
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-r.halt():
+				cancel(errPaused)
+			case <-r.v.closed:
+				cancel(ErrClosed)
+			case <-r.nudge:
+				if time.Since(begun) < probeTime {
+					early = true
+					continue
+				}
+				cancel(errAgain)
+			case <-ctx.Done():
+			}
+			return
+		}
+	}()
+	conn, err := dial(ctx)
+	if err != nil && ctx.Err() != nil && outer.Err() == nil {
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	<-watched
+	if early && err != nil {
+		r.v.SyncNow() // for the wait that follows
+	}
+	return conn, err
 }
 
 // say tells the listener, and those of the waiters.
