@@ -56,6 +56,7 @@ func (v *Vault) Device(t testing.TB, name string, conf vault.Config) *Device {
 		Servers: []keyfile.Server{{URL: url, Key: s.key.Public(), Binding: keyfile.Binding(wire.BindingNone.String())}},
 	}
 	d := &Device{Network: s.Network(t), Dir: filepath.Join(t.TempDir(), "vault"), t: t, conf: conf}
+	d.conf.Dial = d.Network.Dial
 	if err := vault.Create(d.Dir, file, name); err != nil {
 		t.Fatal(err)
 	}
