@@ -263,8 +263,11 @@ func (t *transaction) attempt() error {
 			return err
 		}
 		b, err := t.sign()
-		if err != nil || b == nil {
+		if err != nil || t.ended {
 			return err
+		}
+		if b == nil {
+			continue
 		}
 		err = t.v.update(func(s *state) (err error) {
 			kept, err = s.keepAttempt(b)
@@ -282,11 +285,18 @@ func (t *transaction) attempt() error {
 }
 
 // sign runs fn and signs what it wrote. It returns nil if that ends the
-// transaction.
+// transaction, or if the end of the log has come to be another since it was
+// waited for: fn must not take for absent what has not come yet.
 func (t *transaction) sign() (b *commitlog.Bundle, err error) {
 	var own, failed error
-	err = t.v.update(func(s *state) error {
+	ready := false
+	err = t.v.update(func(s *state) (err error) {
 		b, own, failed = nil, nil, nil
+		if ready, err = t.ready(s); err != nil {
+			return err
+		} else if !ready {
+			return errRollback
+		}
 		if err := s.unknown(t.tag); !errors.Is(err, ErrNotFound) {
 			failed = err // not selected
 			return errRollback
@@ -303,6 +313,8 @@ func (t *transaction) sign() (b *commitlog.Bundle, err error) {
 	switch {
 	case !errors.Is(err, errRollback):
 		return nil, err
+	case !ready:
+		return nil, nil
 	case own != nil:
 		t.ownError = true
 		return nil, t.end(own)
