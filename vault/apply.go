@@ -555,8 +555,8 @@ func (s *state) own(id commitlog.CommitID, seq uint64) (*incoming, *sentCommit, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if in, err := s.ownAttempt(id, seq); in != nil || err != nil {
-		return in, sc, err
+	if in := s.ownAttempt(id, sc); in != nil {
+		return in, sc, nil
 	}
 	in := &incoming{
 		bundle: &commitlog.Bundle{ID: id, Commit: sc.commit, Blobs: make([][]byte, len(sc.locals))},

@@ -107,20 +107,33 @@ func (s *state) decide() error {
 }
 
 // ownAttempt returns the attempt, as the log says it stands at id. It is nil if
-// the sequence number is another's.
-func (s *state) ownAttempt(id commitlog.CommitID, seq uint64) (*incoming, error) {
-	at, _, bundle := s.attempt()
-	if at != seq || at == 0 {
-		return nil, nil
+// the sequence number is another's, or if the disk has spoilt what was kept: its
+// content is fetched then, like that of any commit.
+func (s *state) ownAttempt(id commitlog.CommitID, sc *sentCommit) *incoming {
+	seq, _, bundle := s.attempt()
+	if seq != sc.commit.Header.Seq {
+		return nil
 	}
-	b, err := commitlog.ParseBundle(slices.Clone(bundle))
+	b, err := parseAttempt(slices.Clone(bundle), sc.commit)
 	if err != nil {
-		return nil, fmt.Errorf("%w: kept attempt: %v", ErrDamaged, err)
+		return nil
 	}
 	b.ID = id
 	in := &incoming{bundle: b, own: true}
 	s.v.openAll([]*incoming{in})
-	return in, nil
+	return in
+}
+
+// parseAttempt decodes what was kept of an attempt, which is as it was signed.
+func parseAttempt(bundle []byte, signed *commitlog.Commit) (*commitlog.Bundle, error) {
+	b, err := commitlog.ParseBundle(bundle)
+	if err == nil && b.Commit.Leaf() != signed.Leaf() {
+		err = errors.New("it is another commit")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: kept transaction: %v", ErrDamaged, err)
+	}
+	return b, nil
 }
 
 // A fate is what has become of an attempt.
@@ -170,15 +183,20 @@ func (s *state) undecided() (n int, err error) {
 func (e *engine) sendAttempt() (out []wire.Message, under bool, err error) {
 	var seq, seen uint64
 	var data []byte
-	err = e.v.view(func(s *state) error {
+	var sc *sentCommit
+	err = e.v.view(func(s *state) (err error) {
 		var bundle []byte
 		if seq, seen, bundle = s.attempt(); seq > e.sent {
 			data = slices.Clone(bundle)
+			sc, err = parseSent(slices.Clone(s.sent.Get(localKey(seq))))
 		}
-		return nil
+		return err
 	})
 	if err != nil || data == nil || e.size < e.first { // it may be in what has not come yet
 		return nil, seq != 0, err
+	}
+	if _, err := parseAttempt(data, sc.commit); err != nil { // it cannot go up
+		return nil, false, e.v.update(func(s *state) error { return e.refuseAttempt(s, seq, err) })
 	}
 	e.sent = seq
 	e.frames++

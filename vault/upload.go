@@ -79,7 +79,9 @@ func (e *engine) result(s *state, r *wire.Result) error {
 		if err != nil {
 			return err
 		}
-		if sc.acked != 0 && sc.acked != r.ID || uint64(r.ID) <= s.log.Size() {
+		h := &sc.commit.Header
+		elsewhere := h.Kind == commitlog.KindSerialised && uint64(r.ID) != h.SeenSize+1
+		if sc.acked != 0 && sc.acked != r.ID || uint64(r.ID) <= s.log.Size() || elsewhere {
 			return &commitlog.CommitError{ID: r.ID, Err: commitlog.ErrOwnCommitMissing, Reason: "acknowledged at a place where it is not"}
 		}
 		if err := s.acked.Put(localKey(uint64(r.ID)), localKey(r.Seq)); err != nil {
