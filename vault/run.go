@@ -221,6 +221,7 @@ func (r *runner) rest(ctx context.Context) error {
 		if !paused {
 			return nil
 		}
+		r.fail(errPaused, false) // those that came just before
 		p := r.last
 		p.State = StatePaused
 		r.say(p)

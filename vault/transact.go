@@ -121,15 +121,16 @@ func (t *transaction) run() error {
 			return t.err
 		}
 		wait, again := retry(err)
+		others := false // the session was somebody else's, who ended it
 		for _, ended := range []error{errPaused, ErrStopped, wire.ErrReplaced, context.Canceled} {
-			again = again || errors.Is(err, ended) // of somebody else's
+			others = others || errors.Is(err, ended)
 		}
 		switch {
 		case t.ctx.Err() != nil:
 			return t.interrupted(t.ctx.Err())
-		case !again:
+		case !again && !others:
 			return t.interrupted(err)
-		case lost == maxSessions, !t.served && t.seq == 0, wait > maxAgain:
+		case lost == maxSessions, !t.served && t.seq == 0 && !others, wait > maxAgain:
 			return t.interrupted(fmt.Errorf("%w: %w", ErrOffline, err))
 		}
 		t.pause(max(wait, jitter(minAgain, maxAgain, lost)))

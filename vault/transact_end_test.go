@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"testing"
 )
 
@@ -31,5 +32,26 @@ func TestTransactIncomplete(t *testing.T) {
 	}
 	if sign(); runs != 1 || !tr.ended {
 		t.Errorf("%d runs, ended %v", runs, tr.ended)
+	}
+}
+
+// Who asked a runner for its session just before a pause is told of the pause,
+// and goes on without it.
+func TestPauseEndsWaiting(t *testing.T) {
+	v := engineOf(t).v
+	v.Pause()
+	r := &runner{v: v, o: &SyncOptions{}, nudge: v.nudge}
+	once := &waiter{ctx: t.Context(), once: true, done: make(chan outcome, 1)}
+	long := &waiter{ctx: t.Context(), down: true, done: make(chan outcome, 1)}
+	r.add(once, nil)
+	r.add(long, nil)
+	rested := make(chan error)
+	go func() { rested <- r.rest(t.Context()) }()
+	if out := <-once.done; !errors.Is(out.err, errPaused) {
+		t.Error(out.err)
+	}
+	v.Resume()
+	if err := <-rested; err != nil || len(r.waiters) != 1 {
+		t.Errorf("%v, %d wait", err, len(r.waiters))
 	}
 }
