@@ -26,7 +26,7 @@ func (v *Vault) due(page []recordKey, now time.Time) (due []recordKey, next time
 			if c == nil {
 				continue
 			}
-			if c.due == 0 {
+			if c.due == 0 || c.due > millis(now.Add(leftAfter)) { // or the clock was set back
 				c.due = millis(answerDue(now, author, v.resolvers.rand))
 				if err := s.conflicts.Put(slices.Clone(key[:]), c.encode()); err != nil {
 					return err

@@ -274,8 +274,10 @@ func (s *state) resolve(p *pendingChange) []commitlog.Ref {
 	return out[:min(len(out), commitlog.MaxRefs)]
 }
 
-// forget drops a change that has nothing to say any more.
+// forget drops a change that has nothing to say any more. Where that was an answer
+// to a conflict, there may be another to give.
 func (s *state) forget(p *pendingChange) error {
+	s.disputed = s.disputed || p.op == commitlog.OpRestate
 	e, err := s.record(p.key)
 	if err != nil {
 		return err

@@ -47,3 +47,14 @@ func Ask(r Resolver) func(ctx context.Context) (Resolution, error) {
 	rs.set("notes", r)
 	return func(ctx context.Context) (Resolution, error) { return rs.ask(ctx, "notes", Conflict{}) }
 }
+
+// Asked reports whether a session has asked for the resolvers of a vault that is
+// run by hand, since it was called last.
+func Asked(v *Vault) bool {
+	select {
+	case <-v.resolvers.work:
+		return true
+	default:
+		return false
+	}
+}

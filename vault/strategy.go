@@ -88,11 +88,11 @@ func (s *state) setStrategy(namespace string, st Strategy) error {
 		return err
 	}
 	if a == nil {
-		a = &about{padding: paddingPadme, name: namespace}
+		a = &about{padding: paddingPadme}
 	} else if a.strategy == uint8(st) && h.payload.HLC > 0 {
 		return nil // it was said before, and not by the automatic record
 	}
-	a.strategy = uint8(st)
+	a.strategy, a.name = uint8(st), namespace // whatever name another device has put there
 	_, _, err = s.write(&txn{alone: true}, &change{namespace: namespace, name: aboutName, value: a.encode()})
 	return err
 }
@@ -238,8 +238,11 @@ func (s *state) rejoin() error {
 		}
 		for _, key := range found {
 			e, err := s.record(key)
-			if err != nil || e == nil {
+			if err != nil {
 				return err
+			}
+			if e == nil {
+				continue
 			}
 			if err := s.join(e); err != nil {
 				return err
