@@ -196,7 +196,7 @@ func (s *state) apply(in *incoming, done *applied) error {
 	if err := ix.flush(); err != nil || !left {
 		return err
 	}
-	return s.forgetDead(c, eff)
+	return s.forgetDead(in, eff)
 }
 
 // confirm matches a commit of this device in the log with the one it signed, and

@@ -218,12 +218,33 @@ func (in *incoming) leaveOut() {
 }
 
 // forgetDead forgets, in a namespace that is not kept, the changes that a commit
-// ended, and its own that end something.
-func (s *state) forgetDead(c *commitlog.Commit, eff *commitlog.Effects) error {
+// ended, and its own that end something. Where it was the last that the outbox had
+// of a record, others' versions, which had to stay for it, go too.
+func (s *state) forgetDead(in *incoming, eff *commitlog.Effects) error {
+	c := in.bundle.Commit
 	dead := slices.Clone(eff.Superseded)
 	for i := range c.Changes {
 		if c.Changes[i].Op == commitlog.OpDelete || eff.IsVoid(i) {
 			dead = append(dead, commitlog.ChangeID{Commit: eff.ID, Index: uint16(i)})
+		}
+		if i >= len(in.locals) || in.locals[i] == 0 {
+			continue
+		}
+		e, err := s.record(in.opened[i].key)
+		if err != nil {
+			return err
+		}
+		if e == nil || len(e.pending) > 0 {
+			continue
+		}
+		for _, id := range e.live {
+			header, err := s.log.Header(id.Commit)
+			if err != nil {
+				return err
+			}
+			if keys.DeviceID(header[22:38]) != s.v.keys.device {
+				dead = append(dead, id)
+			}
 		}
 	}
 	for _, id := range dead {
