@@ -38,6 +38,8 @@ type Record struct {
 	Pending     bool               // it is not in the verified log yet
 	Away        bool               // its value was left at the secondary: see Namespace.Fetch
 	Siblings    int                // versions written at the same time beside this one
+
+	clock clock // tells versions by this device apart while they are not in the log
 }
 
 // An Option of Put and Delete.
@@ -295,7 +297,7 @@ func (s *state) toRecord(namespace string, e *entry, h *head) *Record {
 		Namespace: namespace, Name: p.Name, ContentType: p.ContentType, Commit: h.id,
 		Time: clockTime(p.HLC), Device: s.deviceName(h.device), Pending: h.local != 0,
 		Expires: fromMillis(p.Expires), Available: fromMillis(p.Available),
-		Deleted: h.op == commitlog.OpDelete, Size: int64(len(p.Value)),
+		Deleted: h.op == commitlog.OpDelete, Size: int64(len(p.Value)), clock: p.HLC,
 	}
 	if e != nil {
 		r.Revision, r.Live = e.rev, true

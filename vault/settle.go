@@ -67,10 +67,28 @@ func (n *Namespace) answer(ctx context.Context, name string, a Resolution) (*cha
 		c.delete = true
 		return c, c.check()
 	case a.Keep != nil:
-		return n.again(ctx, name, func(s *state, e *entry) (*head, error) { return s.versionAt(e, a.Keep.Commit) })
+		return n.again(ctx, name, func(s *state, e *entry) (*head, error) { return s.seen(e, a.Keep) })
 	}
 	c.contentType, c.expires, c.available = a.ContentType, millis(a.Expires), millis(a.Available)
 	return c, n.v.prepare(ctx, c, bytes.NewReader(a.Value))
+}
+
+// seen returns the version of a record that somebody has seen as r. One that was
+// not sent then may be in the log by now.
+func (s *state) seen(e *entry, r *Record) (*head, error) {
+	if r.Commit != (commitlog.ChangeID{}) {
+		return s.versionAt(e, r.Commit)
+	}
+	heads, err := s.heads(e)
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range heads {
+		if h.device == s.v.keys.device && h.payload.HLC == r.clock {
+			return &heads[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: another version has taken the place of that one", ErrNotFound)
 }
 
 // SettleBoth ends a record's conflict by keeping all versions: the one shown

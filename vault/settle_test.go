@@ -1,0 +1,55 @@
+package vault_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/kistvault/kist/vault"
+)
+
+// A person chooses a version that is not sent yet, and while they think it is sent.
+func TestKeepWhatWasPending(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{Now: later(0).now}), p.device(vault.Config{Now: later(1).now})
+	n := a.Namespace("notes")
+	clash := func(mine string) *vault.Conflict {
+		t.Helper()
+		put(t, a, "x", "0"+mine)
+		sync(t, a, b)
+		put(t, b, "x", "theirs")
+		sync(t, b)
+		put(t, a, "x", mine)
+		_, err := a.Sync(t.Context(), vault.SyncOptions{Mode: vault.PullOnly})
+		fatal(t, err)
+		c, err := n.Conflict(t.Context(), "x")
+		fatal(t, err)
+		return c
+	}
+	pending := func(c *vault.Conflict) *vault.Record {
+		for _, r := range c.Versions {
+			if r.Pending {
+				return r
+			}
+		}
+		t.Fatal("no version is pending")
+		return nil
+	}
+	c := clash("mine")
+	sync(t, a)
+	if _, err := n.Settle(t.Context(), "x", vault.Resolution{Keep: pending(c)}, vault.IfRevision(c.Versions[0].Revision)); err != nil {
+		t.Errorf("sent meanwhile: %v", err)
+	}
+	if got := look(t, n, "x"); got != "mine of 1" {
+		t.Errorf("shows %s", got)
+	}
+
+	// Another one took its place: it is not kept instead.
+	c = clash("first")
+	put(t, a, "x", "second")
+	if _, err := n.Settle(t.Context(), "x", vault.Resolution{Keep: pending(c)}); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("written over: %v, want ErrNotFound", err)
+	}
+	if got := look(t, n, "x"); got != "second of 1" {
+		t.Errorf("shows %s", got)
+	}
+}
