@@ -30,9 +30,11 @@ import (
 //   - [ErrOutcomeUnknown]: the connection was lost or the context ended after the
 //     commit was sent, or the secondary refused it and the log does not show yet
 //     that it is not there. The commit may be in the log, or come into it; fn is
-//     not run again for it. It is kept, over a restart too, and the next sync
-//     sends it again as it is: then it comes into the log at its place, or
-//     never will. [Status].Undecided says whether such a commit is left.
+//     not run again for it. It is kept, over a restart too, and unless it was
+//     refused the next sync sends it again as it is: then it comes into the log at
+//     its place, or never will. One that was refused comes to be decided by
+//     whatever is written next, on any device. [Status].Undecided says whether
+//     such a commit is left.
 //
 // Changes of the namespace that this device wrote before the call and that are
 // not in the log yet go up first, so that fn sees them. Those written while it
@@ -127,11 +129,11 @@ func (t *transaction) run() error {
 		}
 		switch {
 		case t.ctx.Err() != nil:
-			return t.interrupted(t.ctx.Err())
+			return t.interrupted(t.ctx.Err(), nil)
 		case !again && !others:
-			return t.interrupted(err)
+			return t.interrupted(err, nil)
 		case lost == maxSessions, !t.served && t.seq == 0 && !others, wait > maxAgain:
-			return t.interrupted(fmt.Errorf("%w: %w", ErrOffline, err))
+			return t.interrupted(err, ErrOffline)
 		}
 		t.pause(max(wait, jitter(minAgain, maxAgain, lost)))
 	}
@@ -152,18 +154,23 @@ func (t *transaction) pause(d time.Duration) {
 	}
 }
 
-// interrupted returns what is to be said where no session decides the attempt.
-func (t *transaction) interrupted(err error) error {
-	if t.seq == 0 {
-		return err
+// interrupted returns what is to be said where no session decides the attempt: as
+// says what err means if nothing was written, nil: itself.
+func (t *transaction) interrupted(err, as error) error {
+	f, ferr := fatePassed, error(nil)
+	if t.seq != 0 {
+		f, ferr = t.fate()
 	}
-	switch f, ferr := t.fate(); {
+	switch {
 	case ferr == nil && f == fateTaken:
 		return nil
-	case ferr == nil && f == fatePassed:
+	case ferr != nil || f != fatePassed:
+		as = ErrOutcomeUnknown
+	}
+	if as == nil {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	return fmt.Errorf("%w: %w", as, err)
 }
 
 // end ends the transaction.

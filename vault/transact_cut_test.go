@@ -169,6 +169,9 @@ func TestTransactUnknown(t *testing.T) {
 				if !errors.Is(err, vault.ErrOutcomeUnknown) || !errors.Is(err, want) {
 					t.Fatalf("%v, want ErrOutcomeUnknown and %v", err, want)
 				}
+				if errors.Is(err, vault.ErrOffline) {
+					t.Errorf("%v also says that nothing was written", err)
+				}
 				fatal(t, a.Close())
 				a = openVault(t, dir, vault.Config{})
 				if n := undecided(t, a); n != 1 || count(t, a, "n") != 0 {
