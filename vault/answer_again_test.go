@@ -68,3 +68,51 @@ func TestAnswerAfterAWrongClock(t *testing.T) {
 		t.Errorf("shows %q", got)
 	}
 }
+
+// An edit of all that an answer was about ends the answer, though its author never
+// saw it: then the record has the edit's times, on the author's device too.
+func TestEditOverAnAnswer(t *testing.T) {
+	p := newPerson(t)
+	clocks := []*manual{later(0), later(1), later(2)}
+	var vs []*vault.Vault
+	for _, c := range clocks {
+		v := p.device(vault.Config{Now: c.now})
+		vs = append(vs, v)
+		v.SetResolver("notes", func(context.Context, vault.Conflict) (vault.Resolution, error) {
+			return vault.Resolution{Value: []byte("answer"), Expires: later(240).t}, nil
+		})
+	}
+	byHand(vs...)
+	a, b, c := vs[0], vs[1], vs[2]
+	fatal(t, a.Namespace("notes").SetStrategy(t.Context(), vault.StrategyResolver))
+	sync(t, a, b)
+	put(t, a, "x", "a")
+	put(t, b, "x", "b")
+	sync(t, a, b, c)
+	put(t, c, "x", "edit") // of both
+	clocks[1].t = later(24).t
+	resolve(t, b, clocks[1].t)
+	sync(t, b)
+	_, err := c.Sync(t.Context(), vault.SyncOptions{Mode: vault.PullOnly})
+	fatal(t, err)
+	if got := look(t, c.Namespace("notes"), "x"); got != "answer of 2" {
+		t.Errorf("before the edit is sent: %s", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	sub := c.Watch(ctx, "notes")
+	sync(t, c, a, b)
+	if rec := <-sub.C; string(rec.Value) != "edit" {
+		t.Errorf("event: %s", rec.Value)
+	}
+	stop()
+	_ = sub.Err() // it looks at the clock no more
+	for i, v := range vs {
+		for _, now := range []time.Time{later(48).t, later(480).t} {
+			clocks[i].t = now
+			if got := look(t, v.Namespace("notes"), "x"); got != "edit of 1" {
+				t.Errorf("device %d at %v: %s", i, now, got)
+			}
+		}
+	}
+	sameDigest(t, a, c)
+}

@@ -323,6 +323,14 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 	if err != nil {
 		return err
 	}
+	if local != 0 {
+		// It may end what it does not name: an answer to what it names.
+		more, err := ix.endsMore(local, e.live)
+		if err != nil {
+			return err
+		}
+		e.join, e.foreign = e.join || more, e.foreign || more
+	}
 	if err := s.supersededIn(o.key, e.entry, ix.superseded); err != nil {
 		return err
 	}
@@ -442,6 +450,22 @@ func (s *state) supersededIn(key recordKey, e *entry, superseded map[commitlog.C
 		e.live = slices.Delete(e.live, i, i+1)
 	}
 	return nil
+}
+
+// endsMore reports whether this commit ends a live change of a record that a pending
+// change, which is in it, does not name.
+func (ix *indexer) endsMore(local uint64, live []commitlog.ChangeID) (bool, error) {
+	ended := slices.DeleteFunc(slices.Clone(live), func(id commitlog.ChangeID) bool { return !ix.superseded[id] })
+	if len(ended) == 0 {
+		return false, nil
+	}
+	p, err := ix.s.pendingChange(local)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(ended, func(id commitlog.ChangeID) bool {
+		return !slices.Contains(p.refs, pendingRef{id: id})
+	}), nil
 }
 
 // sentOff takes an own change that is in the log now out of the outbox, and
