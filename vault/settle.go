@@ -44,10 +44,15 @@ func (r *Resolution) check() error {
 // supersedes all versions this device knows of. With IfRevision(r.Revision), r
 // being one of the versions that the person has seen, it fails with
 // [ErrCondition] where the record has changed meanwhile. It is durable on this
-// device when Settle returns. Keeping a removal is to remove.
+// device when Settle returns. Keeping a removal is to remove; an expiry that has
+// passed is not kept.
 func (n *Namespace) Settle(ctx context.Context, name string, answer Resolution, opts ...Option) (rev Revision, err error) {
 	c, err := n.answer(ctx, name, answer)
 	if err == nil {
+		if answer.Keep != nil {
+			c.unexpire(n.v.conf.Now())
+		}
+		c.cond.expired = true
 		for _, o := range opts {
 			o(c)
 		}
@@ -94,7 +99,8 @@ func (s *state) seen(e *entry, r *Record) (*head, error) {
 // SettleBoth ends a record's conflict by keeping all versions: the one shown
 // under the record's name, each other one under a name of its own, which says
 // the device and the day (UTC) it was written: "name (device, 2026-11-20)". It
-// returns these names. Removals are left out. All of it is one transaction,
+// returns these names. Removals are left out, and an expiry that has passed. All of
+// it is one transaction,
 // durable on this device when SettleBoth returns. [ErrCondition] if there is no
 // conflict, or, with IfRevision, if the record has changed meanwhile.
 func (n *Namespace) SettleBoth(ctx context.Context, name string, opts ...Option) (names []string, err error) {
@@ -159,9 +165,10 @@ func (n *Namespace) apart(ctx context.Context, name string) (changes []*change, 
 			if err != nil {
 				return err
 			}
+			c.unexpire(n.v.conf.Now())
 			changes, stale = append(changes, c), append(stale, r)
 			if i == 0 {
-				c.cond.revision = e.rev
+				c.cond = condition{revision: e.rev, expired: true}
 				continue
 			}
 			c.cond.absent = true

@@ -53,3 +53,34 @@ func TestKeepWhatWasPending(t *testing.T) {
 		t.Errorf("shows %s", got)
 	}
 }
+
+// A conflict of which an expired version shows can be settled, and what a person
+// keeps is there.
+func TestKeepWhatHasExpired(t *testing.T) {
+	p := newPerson(t)
+	clock := later(0)
+	a, b := p.device(vault.Config{Now: clock.now}), p.device(vault.Config{Now: later(2).now})
+	for _, name := range []string{"x", "y"} {
+		put(t, a, name, "a")
+		_, err := b.Namespace("notes").Put(t.Context(), name, []byte("b"), vault.Expires(later(10).t))
+		fatal(t, err)
+	}
+	sync(t, b, a)
+	clock.t = later(12).t
+	n := a.Namespace("notes")
+	if got := look(t, n, "x"); got != "-" {
+		t.Fatalf("shows %s", got)
+	}
+	c, err := n.Conflict(t.Context(), "x")
+	fatal(t, err)
+	_, err = n.Settle(t.Context(), "x", vault.Resolution{Keep: c.Versions[0]}, vault.IfRevision(c.Versions[0].Revision))
+	fatal(t, err)
+	if got := look(t, n, "x"); got != "b of 1" {
+		t.Errorf("shows %s", got)
+	}
+	names, err := n.SettleBoth(t.Context(), "y")
+	fatal(t, err)
+	if got := look(t, n, "y"); got != "b of 1" || look(t, n, names[0]) != "a of 1" {
+		t.Errorf("shows %s and %s", got, look(t, n, names[0]))
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys/seal"
@@ -230,13 +231,18 @@ func (n *Namespace) writeAgain(ctx context.Context, name string, pick func(*stat
 	if err != nil {
 		return 0, err
 	}
-	if c.expires <= millis(n.v.conf.Now()) {
-		c.expires = 0
-	}
+	c.unexpire(n.v.conf.Now())
 	for _, o := range opts {
 		o(c)
 	}
 	return n.v.writeAlone(ctx, c)
+}
+
+// unexpire leaves out an expiry that has passed at a time.
+func (c *change) unexpire(now time.Time) {
+	if c.expires <= millis(now) {
+		c.expires = 0
+	}
 }
 
 // again returns a change with the content of a version. A long value stays the

@@ -31,6 +31,7 @@ type change struct {
 type condition struct {
 	absent   bool
 	revision Revision // 0: any
+	expired  bool     // one that has expired is there, too: it is settled
 }
 
 // check validates what can be without the store.
@@ -95,7 +96,7 @@ func (s *state) write(t *txn, c *change) (Revision, bool, error) {
 			return 0, false, err
 		}
 	}
-	if err := c.cond.check(e, heads > 0 && !e.expired(millis(v.conf.Now()))); err != nil {
+	if err := c.cond.check(e, heads > 0 && (c.cond.expired || !e.expired(millis(v.conf.Now())))); err != nil {
 		return 0, false, err
 	}
 	if c.delete && heads == 0 {

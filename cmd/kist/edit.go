@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
@@ -45,7 +46,10 @@ func (s *settling) edit(ctx context.Context) error {
 	}
 	value, err := s.edited(ctx, path, begin)
 	if err == nil {
-		shown := s.c.Versions[0]
+		shown := *s.c.Versions[0]
+		if shown.Expires.Before(time.Now()) {
+			shown.Expires = time.Time{} // what is written now is to be seen
+		}
 		var rev vault.Revision
 		rev, err = s.ns.Settle(ctx, s.c.Name, vault.Resolution{
 			Value: value, ContentType: shown.ContentType, Expires: shown.Expires, Available: shown.Available,
