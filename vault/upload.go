@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -167,7 +168,9 @@ func (e *engine) upload() ([]wire.Message, error) {
 // session. Where there are none, it sees whether anything is left to sign.
 func (e *engine) nextUpload() (out []wire.Message, err error) {
 	if e.object != nil {
-		return e.pushObject()
+		if out, err := e.pushObject(); err != nil || e.object != nil {
+			return out, err
+		}
 	}
 	var items []wire.Item
 	size := 0
@@ -238,6 +241,12 @@ func (e *engine) pushObject() (out []wire.Message, err error) {
 		return nil, nil
 	}
 	f, err := e.v.objects.Open(o.hash)
+	if errors.Is(err, store.ErrNotFound) {
+		// The disk has lost it, or it never was here and the secondary has dropped
+		// it since. The commit goes up without it and is refused; the others go on.
+		e.uploaded[o.hash], e.object = true, nil
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}

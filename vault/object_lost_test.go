@@ -1,0 +1,38 @@
+package vault_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/kistvault/kist/vault"
+)
+
+// A value that the disk has lost before it was sent is set aside, and holds up
+// nothing else.
+func TestLostObject(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	put(t, a, "long", xs(100_000))
+	put(t, a, "short", "1")
+	_, err := a.Namespace("other").Put(t.Context(), "x", []byte("1"))
+	fatal(t, err)
+	for name := range filesIn(t, filepath.Join(vault.Dir(a), "objects")) {
+		fatal(t, os.Remove(name))
+	}
+	r, err := a.Sync(t.Context(), vault.SyncOptions{})
+	fatal(t, err)
+	if r.Aside == 0 {
+		t.Errorf("report %+v", r)
+	}
+	sync(t, b)
+	if valueIn(t, b, "other", "x") != "1" {
+		t.Error("another namespace's change was held up")
+	}
+	put(t, a, "long", xs(100_001))
+	sync(t, a, b)
+	if get(t, b, "long") != xs(100_001) || get(t, b, "short") != "1" {
+		t.Error("not all came after the value was written again")
+	}
+	sameDigest(t, a, b)
+}
