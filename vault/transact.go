@@ -281,6 +281,9 @@ func (t *transaction) attempt() error {
 			kept, err = s.keepAttempt(b)
 			return err
 		})
+		if err != nil && kept { // by a store that cannot say whether it is durable
+			return t.end(fmt.Errorf("%w: %w", ErrOutcomeUnknown, err))
+		}
 		if err != nil {
 			return err
 		}
