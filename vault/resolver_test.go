@@ -45,7 +45,7 @@ func later(i int) *manual {
 
 // resolve has a vault's resolvers answer what is due, and returns when the next
 // is.
-func resolve(t *testing.T, v *vault.Vault, now time.Time) time.Time {
+func resolve(t testing.TB, v *vault.Vault, now time.Time) time.Time {
 	t.Helper()
 	next, err := vault.ResolveDue(t.Context(), v, now)
 	fatal(t, err)
