@@ -99,8 +99,8 @@ func (s *state) seen(e *entry, r *Record) (*head, error) {
 // SettleBoth ends a record's conflict by keeping all versions: the one shown
 // under the record's name, each other one under a name of its own, which says
 // the device and the day (UTC) it was written: "name (device, 2026-11-20)". It
-// returns these names. Removals are left out, and an expiry that has passed. All of
-// it is one transaction,
+// returns these names. Removals are left out, and an expiry that has passed. Long
+// values have to be here, see [Namespace.Fetch]. All of it is one transaction,
 // durable on this device when SettleBoth returns. [ErrCondition] if there is no
 // conflict, or, with IfRevision, if the record has changed meanwhile.
 func (n *Namespace) SettleBoth(ctx context.Context, name string, opts ...Option) (names []string, err error) {
@@ -161,7 +161,7 @@ func (n *Namespace) apart(ctx context.Context, name string) (changes []*change, 
 			return s.shown(other)
 		}
 		for i := range heads {
-			c, r, err := s.contentOf(n.name, &heads[i])
+			c, r, err := s.contentOf(n.name, &heads[i], i > 0)
 			if err != nil {
 				return err
 			}

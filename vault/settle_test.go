@@ -84,3 +84,24 @@ func TestKeepWhatHasExpired(t *testing.T) {
 		t.Errorf("shows %s and %s", got, look(t, n, names[0]))
 	}
 }
+
+// Each record has its long values to itself: where only one of two that were kept
+// is selected, the other's is forgotten and its own is not.
+func TestSettleBothThenSelect(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{Now: later(0).now}), p.device(vault.Config{Now: later(1).now})
+	for _, v := range []*vault.Vault{a, b} {
+		_, err := v.Namespace("notes").Put(t.Context(), "x", long(100_000, v.Device().String()))
+		fatal(t, err)
+	}
+	sync(t, a, b, a)
+	names, err := a.Namespace("notes").SettleBoth(t.Context(), "x")
+	fatal(t, err)
+	sync(t, a, b)
+	choose(t, b, vault.Selection{Filters: []vault.Filter{{Namespace: "notes", Prefix: names[0]}}})
+	sync(t, b)
+	if got := get(t, b, names[0]); got != string(long(100_000, a.Device().String())) {
+		t.Errorf("%d bytes", len(got))
+	}
+	sameDigest(t, a, b)
+}

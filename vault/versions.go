@@ -255,7 +255,7 @@ func (n *Namespace) again(ctx context.Context, name string, pick func(*state, *e
 		if err != nil {
 			return err
 		}
-		c, stale, err = s.contentOf(n.name, h)
+		c, stale, err = s.contentOf(n.name, h, false)
 		return err
 	})
 	if stale != nil {
@@ -268,8 +268,10 @@ func (n *Namespace) again(ctx context.Context, name string, pick func(*state, *e
 }
 
 // contentOf returns a change with the content of a head, and a reader of its
-// value where that has to be sealed anew.
-func (s *state) contentOf(namespace string, h *head) (*change, io.ReadCloser, error) {
+// value where that has to be sealed anew: where the keys have been rotated, or
+// where it is for another record. An object is one record's alone, so that it can
+// be forgotten with it.
+func (s *state) contentOf(namespace string, h *head, another bool) (*change, io.ReadCloser, error) {
 	p := h.payload
 	switch {
 	case h.op == commitlog.OpDelete:
@@ -292,7 +294,7 @@ func (s *state) contentOf(namespace string, h *head) (*change, io.ReadCloser, er
 	if err != nil {
 		return nil, nil, err
 	}
-	if then != now {
+	if then != now || another {
 		r, err := s.value(namespace, h, &Record{})
 		return c, r, err
 	}
