@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+func (e *engine) onDownload(d *wire.Download) error {
+	switch e.phase {
+	case phaseBound:
+	case phaseUnbinding:
+		return nil // sent before the secondary read UNBIND; it comes again
+	default:
+		return fmt.Errorf("%w: DOWNLOAD before BOUND", wire.ErrProtocol)
+	}
+	e.announced, e.left = max(e.announced, d.Size), d.Left
+	var in []*incoming
+	type stub struct {
+		id  commitlog.CommitID
+		seq uint64
+	}
+	stubs := make(map[int]stub)
+	for _, item := range d.Items {
+		data, err := e.parts.Add(item)
+		if err != nil {
+			return err
+		}
+		if item.Kind == wire.ItemStub {
+			if !e.stubs() {
+				return fmt.Errorf("%w: a stub that was not asked for", wire.ErrProtocol)
+			}
+			id, seq := item.Stub()
+			stubs[len(in)] = stub{id, seq}
+			in = append(in, nil)
+			continue
+		}
+		if data == nil {
+			continue
+		}
+		b, err := commitlog.ParseBundle(data)
+		if err != nil {
+			return &commitlog.CommitError{ID: commitlog.CommitID(e.size) + commitlog.CommitID(len(in)) + 1, Err: err}
+		}
+		in = append(in, &incoming{bundle: b})
+	}
+	e.v.openAll(slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil }))
+	var done applied
+	var size uint64
+	err := e.v.update(func(s *state) error {
+		done = applied{}
+		for i, x := range in {
+			if x == nil {
+				var err error
+				if x, _, err = s.own(stubs[i].id, stubs[i].seq); errors.Is(err, commitlog.ErrDeviceStateRollback) {
+					return errUnknownStub // a stub proves nothing: the commit itself has to be seen
+				} else if err != nil {
+					return err
+				}
+			}
+			if err := s.take(x, commitlog.CommitID(e.size)+commitlog.CommitID(i)+1, &done); err != nil {
+				return err
+			}
+		}
+		size = e.size + uint64(len(in))
+		e.wants(s)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(in) > 0 {
+		e.logged = e.now
+	}
+	e.size = size
+	e.report.Pulled += done.changes
+	e.report.Pushed += done.own
+	e.report.Conflicts += done.conflicts
+	e.pulledBytes += done.bytes
+	e.pushedBytes += done.ownBytes
+	e.planned = false
+	e.drained = false
+	return nil
+}
+
+// own returns a commit of this device, as the log says it stands at id, from
+// what the device kept when it signed it.
+func (s *state) own(id commitlog.CommitID, seq uint64) (*incoming, *sentCommit, error) {
+	b := s.sent.Get(localKey(seq))
+	if b == nil {
+		b = s.refused.Get(localKey(seq))
+	}
+	if b == nil {
+		return nil, nil, &commitlog.CommitError{ID: id, Err: commitlog.ErrDeviceStateRollback, Reason: fmt.Sprintf("this device does not know its own commit with sequence number %d", seq)}
+	}
+	sc, err := parseSent(slices.Clone(b))
+	if err != nil {
+		return nil, nil, err
+	}
+	if in := s.ownAttempt(id, sc); in != nil {
+		return in, sc, nil
+	}
+	in := &incoming{
+		bundle: &commitlog.Bundle{ID: id, Commit: sc.commit, Blobs: make([][]byte, len(sc.locals))},
+		opened: make([]opened, len(sc.locals)), locals: make([]uint64, len(sc.locals)),
+	}
+	for i, local := range sc.locals {
+		if s.outbox.Get(localKey(local)) == nil {
+			continue // it was replaced, or is in the log by another commit: the blob is fetched like any other
+		}
+		p, err := s.pendingChange(local)
+		if err != nil {
+			return nil, nil, err
+		}
+		e, err := s.record(p.key)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e == nil {
+			return nil, nil, fmt.Errorf("%w: pending change without its record", ErrDamaged)
+		}
+		in.locals[i] = local
+		in.opened[i] = opened{known: true, understood: true, key: p.key, name: e.name, clock: p.clock}
+		if commitlog.CheckBlob(&sc.commit.Changes[i], p.blob) == nil { // it may have been sealed anew
+			in.bundle.Blobs[i] = p.blob
+		}
+	}
+	return in, sc, nil
+}

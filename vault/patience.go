@@ -1,0 +1,104 @@
+package vault
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+const (
+	// stallTime is how long a secondary may leave a session without anything
+	// that was asked for, whatever else it says. That it says nothing at all
+	// the connection finds out sooner.
+	stallTime = 2 * time.Minute
+	// stallBytes is what a line carries in that time that is slow, and not idle.
+	stallBytes = 4 << 10
+	// probeTime is how long it may take to answer when it was asked whether it
+	// is still there.
+	probeTime = 5 * time.Second
+	// An acknowledged commit that does not come back keeps the device from
+	// signing more, and then is an alarm (SPEC.md, "Signing").
+	unseenTime  = 30 * time.Second
+	missingTime = 5 * time.Minute
+)
+
+// probe finds out whether the secondary is still there.
+func (e *engine) probe() []wire.Message {
+	if e.phase != phaseBound {
+		return nil
+	}
+	e.probed, e.sentBy, e.gotBy = e.now, e.sentAll, e.gotAll
+	_, out := e.sendMark()
+	return out
+}
+
+// expects reports whether the secondary owes the device something.
+func (e *engine) expects() bool {
+	return e.phase != phaseBound || e.size < e.need || e.parts.Partial() || e.frames > 0 || e.object != nil ||
+		len(e.fetching) > 0 || e.marking
+}
+
+// deadline returns when the engine wants to be stepped though nothing has come;
+// zero: not at all.
+func (e *engine) deadline() time.Time {
+	switch { // in the order of stalled, which would not be due otherwise
+	case !e.expects():
+		return time.Time{}
+	case !e.probed.IsZero():
+		return e.probed.Add(probeTime)
+	case e.unseen():
+		return e.logged.Add(missingTime)
+	}
+	return e.heard.Add(stallTime)
+}
+
+// unseen reports whether an own commit was acknowledged and has not come back.
+func (e *engine) unseen() bool { return e.phase == phaseBound && e.size < e.acked }
+
+// stalled returns an error if the secondary has been owing for too long. What
+// it sends beside the matter, pings for example, does not count.
+func (e *engine) stalled() error {
+	switch {
+	case !e.expects():
+		e.heard = time.Time{}
+	case e.heard.IsZero():
+		e.heard = e.now
+	case !e.probed.IsZero():
+		if e.now.Sub(e.probed) >= probeTime {
+			return fmt.Errorf("%w: the secondary is not there any more", wire.ErrTimeout)
+		}
+	case e.unseen():
+		if e.now.Sub(e.logged) >= missingTime {
+			return &commitlog.CommitError{ID: commitlog.CommitID(e.acked), Err: commitlog.ErrOwnCommitMissing,
+				Reason: fmt.Sprintf("a commit of this device was acknowledged, and has not come for %v", missingTime)}
+		}
+	case e.now.Sub(e.heard) >= stallTime:
+		return fmt.Errorf("%w: the secondary has left a request without an answer for %v", wire.ErrTimeout, stallTime)
+	}
+	return nil
+}
+
+// moved tells how many bytes the connection has sent and received so far. A
+// frame may take longer on its way than a secondary may take to answer.
+func (e *engine) moved(sent, received uint64) {
+	e.sentAll, e.gotAll = sent, received
+	switch {
+	case e.probed.IsZero():
+	case received > e.gotBy:
+		e.probed = time.Time{} // that is a sign of life
+	case sent-e.sentBy >= stallBytes:
+		e.probed, e.sentBy = e.now, sent // the question is on its way yet
+	}
+	if sent+received-e.carried >= stallBytes && !e.heard.IsZero() {
+		e.carried, e.heard = sent+received, e.now
+	}
+	if received-e.came >= stallBytes {
+		e.came, e.logged = received, e.now
+	}
+}
+
+// maySign reports whether more may be signed: not while the secondary holds back
+// what it has acknowledged.
+func (e *engine) maySign() bool { return !e.unseen() || e.now.Sub(e.logged) < unseenTime }
