@@ -410,3 +410,42 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("damaged store: %v", err)
 	}
 }
+
+// A directory whose device file is gone is no vault, and not a place for another:
+// what was not sent is in it alone, and the file may be somewhere. What an
+// interrupted Create leaves is such a place.
+func TestDeviceFileGone(t *testing.T) {
+	dir := t.TempDir() + "/vault"
+	create := func() error { return vault.Create(dir, newDevice(t, keys.GenerateRoot()), "laptop") }
+	fatal(t, create())
+	fatal(t, os.Remove(dir+"/device.key"))
+	if _, err := vault.Open(t.Context(), dir, vault.Config{}); !errors.Is(err, vault.ErrNoVault) {
+		t.Errorf("open what was never used: %v", err)
+	}
+	fatal(t, create())
+	v, err := vault.Open(t.Context(), dir, vault.Config{})
+	fatal(t, err)
+	put(t, v, "x", "1")
+	fatal(t, v.Close())
+	fatal(t, os.Rename(dir+"/device.key", dir+".key"))
+	if err := create(); !errors.Is(err, vault.ErrDamaged) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := vault.Open(t.Context(), dir, vault.Config{}); !errors.Is(err, vault.ErrDamaged) {
+		t.Errorf("open: %v", err)
+	}
+	fatal(t, os.WriteFile(dir+"/vault.db.tmp", []byte("of another Create"), 0o600))
+	fatal(t, os.Rename(dir+".key", dir+"/device.key"))
+	v = openVault(t, dir, vault.Config{})
+	if got := get(t, v, "x"); got != "1" {
+		t.Errorf("with its device file again: %q", got)
+	}
+
+	dir = t.TempDir() + "/vault"
+	fatal(t, create())
+	fatal(t, os.Remove(dir+"/device.key"))
+	fatal(t, os.WriteFile(dir+"/vault.db", []byte("not a store"), 0o600))
+	if err := create(); !errors.Is(err, vault.ErrDamaged) {
+		t.Errorf("create over a damaged store: %v", err)
+	}
+}

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
-	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/client"
@@ -98,117 +95,6 @@ type Vault struct {
 	closed    chan struct{} // closed by Close
 }
 
-// Create makes a vault for the device in dir, which must be empty or absent,
-// and writes its device file last: a directory without one is no vault. name
-// is the device's own, for people. All of it is durable when Create returns;
-// nothing is sent.
-func Create(dir string, d *keyfile.Device, name string) (err error) {
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := clear(dir); err != nil {
-		return err
-	}
-	ring, err := newKeyring(d)
-	if err != nil {
-		return err
-	}
-	db, err := store.Open(filepath.Join(dir, storeFile), store.Options{})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *store.Tx) error {
-		if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
-			return err
-		}
-		for _, b := range slices.Concat(buckets, laterBuckets) {
-			if _, err := tx.CreateBucket(b); err != nil {
-				return err
-			}
-		}
-		b := tx.Bucket(bucketMeta)
-		if err := b.Put(metaVersion, []byte{schemaVersion}); err != nil {
-			return err
-		}
-		return b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName))
-	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if _, err := store.OpenObjects(filepath.Join(dir, objectsDir)); err != nil {
-		return err
-	}
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	return keyfile.WriteDevice(filepath.Join(dir, deviceFile), d)
-}
-
-// Vacant returns nil if Create may make a vault in dir: there is nothing, or what
-// an interrupted Create left. Otherwise it returns [ErrExists].
-func Vacant(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	store := false
-	for _, e := range entries {
-		store = store || e.Name() == storeFile
-	}
-	for _, e := range entries {
-		switch e.Name() {
-		case storeFile, deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp", agentFile, agentFile + ".tmp":
-			continue
-		case objectsDir:
-			if store { // Create makes it after the store
-				continue
-			}
-		case deviceFile:
-			return fmt.Errorf("%w: a vault is in %s", ErrExists, dir)
-		}
-		return fmt.Errorf("%w: %s holds %q", ErrExists, dir, e.Name())
-	}
-	return nil
-}
-
-// clear removes what an interrupted Create left, and returns [ErrExists] if
-// there is anything else.
-func clear(dir string) error {
-	if err := Vacant(dir); err != nil {
-		return err
-	}
-	for _, f := range []string{deviceFile + ".tmp", objectsDir, storeFile} {
-		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Exists reports whether dir holds a vault.
-func Exists(dir string) (bool, error) {
-	_, err := os.Stat(filepath.Join(dir, deviceFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// Remove deletes the vault in dir: its own files, and dir itself if that
-// leaves it empty. The device file goes first, so that what an interrupted
-// Remove leaves is no vault.
-func Remove(dir string) error {
-	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile, agentFile, agentFile + ".tmp"} {
-		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
-			return err
-		}
-	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
-		return os.Remove(dir)
-	}
-	return nil
-}
-
 // Open opens the vault in dir. It never waits for the network. It returns
 // [ErrNoVault], [ErrInUse] or [ErrDamaged]; the caller closes the vault.
 func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
@@ -226,6 +112,9 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		return nil, err
 	}
 	if !ok {
+		if err := Vacant(dir); errors.Is(err, ErrDamaged) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: %s", ErrNoVault, dir)
 	}
 	d, err := keyfile.ReadDevice(filepath.Join(dir, deviceFile))
