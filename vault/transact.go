@@ -122,6 +122,7 @@ func (t *transaction) run() error {
 		if t.ended {
 			return t.err
 		}
+		t.setHold(false) // without a session: another may have to come to its end first
 		wait, again := retry(err)
 		others := false // the session was somebody else's, who ended it
 		for _, ended := range []error{errPaused, ErrStopped, wire.ErrReplaced, context.Canceled} {

@@ -126,6 +126,38 @@ func TestTransactCut(t *testing.T) {
 	}
 }
 
+// The session is lost with the attempt, and another sync has the next one: it
+// decides the attempt and sends what else there is, and neither waits for the
+// other.
+func TestTransactBesideSync(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	synced := make(chan error, 1)
+	transactThrough(a, func(n int, m client.Messenger) client.Messenger {
+		if n > 1 {
+			return m
+		}
+		return cutBefore(func() {
+			put(t, a, "y", "later")
+			go func() {
+				_, err := a.Sync(t.Context(), through(func(m client.Messenger) client.Messenger { return m }))
+				synced <- err
+			}()
+		})(m)
+	})
+	runs := 0
+	fatal(t, a.Transact(t.Context(), "notes", increment(&runs, "n")))
+	fatal(t, <-synced)
+	if runs != 1 || undecided(t, a) != 0 {
+		t.Errorf("%d runs, %d undecided", runs, undecided(t, a))
+	}
+	sync(t, b)
+	if count(t, b, "n") != 1 || get(t, b, "y") != "later" {
+		t.Errorf("counted %d, y is %q", count(t, b, "n"), get(t, b, "y"))
+	}
+	sameDigest(t, a, b)
+}
+
 // A call that ends before its attempt is decided says so. The attempt stays,
 // over a restart, and the next sync decides it; it never happens twice.
 func TestTransactUnknown(t *testing.T) {
