@@ -407,6 +407,35 @@ func TestStrategyIsWatched(t *testing.T) {
 	}
 }
 
+// So it does where the other strategy was said and never sent, and now holds again
+// what the log says.
+func TestStrategyTakenBackIsWatched(t *testing.T) {
+	ctx := t.Context()
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	notes := b.Namespace("notes")
+	fatal(t, notes.SetStrategy(ctx, vault.StrategyLast))
+	sync(t, b, a)
+	put(t, a, "x", "a")
+	sync(t, a)
+	put(t, b, "x", "b")
+	_, err := b.Sync(ctx, vault.SyncOptions{Mode: vault.PullOnly})
+	fatal(t, err)
+	for _, tt := range []struct {
+		strategy vault.Strategy
+		want     string
+	}{{vault.StrategyFirst, "a"}, {vault.StrategyLast, "b"}} {
+		before, err := notes.Get(ctx, "x")
+		fatal(t, err)
+		fatal(t, notes.SetStrategy(ctx, tt.strategy))
+		after, err := notes.Get(ctx, "x")
+		fatal(t, err)
+		if string(after.Value) != tt.want || after.Revision <= before.Revision {
+			t.Errorf("%v: %q at revision %d, before %q at %d", tt.strategy, after.Value, after.Revision, before.Value, before.Revision)
+		}
+	}
+}
+
 // Versions that say the same are one and need no answer; those that differ are
 // listed, with what they come from, and counted.
 func TestConflictsAreListed(t *testing.T) {

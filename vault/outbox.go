@@ -200,6 +200,11 @@ func (s *state) openPending(p *pendingChange) (head, error) {
 
 // dropPending takes a change out of the outbox.
 func (s *state) dropPending(p *pendingChange) error {
+	// It may be the one that says the namespace's strategy: what that was must be
+	// known when the record changes.
+	if _, err := s.strategy(p.key.tag()); err != nil {
+		return err
+	}
 	if s.outbox.Get(localKey(p.local)) != nil {
 		if err := s.countPending(-1, -int64(p.weight())); err != nil {
 			return err
