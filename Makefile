@@ -12,7 +12,13 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where Go is usually put and not always found.
 export PATH := $(PATH):/usr/local/go/bin
 
-.PHONY: help demo build test check race fuzz golden bench clean
+# The simulation: how many seeds from which on, or for how long (FOR=1h).
+SEEDS ?= 1000
+SEED ?= 1
+FOR ?=
+SIMFLAGS ?=
+
+.PHONY: help demo build test check race sim fuzz golden bench clean
 
 help:
 	@echo 'make demo     the main job, for real: two devices, a secondary, a loss, a restore'
@@ -20,6 +26,7 @@ help:
 	@echo 'make test     vet, and all tests'
 	@echo 'make check    gofmt, vet, staticcheck, tidy go.mod'
 	@echo 'make race     all tests with the race detector (needs a C compiler)'
+	@echo 'make sim      simulate $(SEEDS) seeds of many devices with faults, or FOR=1h of them'
 	@echo 'make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))'
 	@echo 'make golden   make the test vectors anew, to read the difference'
 	@echo 'make bench    measure the whole path on this machine'
@@ -54,6 +61,10 @@ check:
 race:
 	@.ci/need go cc
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+sim:
+	@.ci/need go
+	@.ci/sim $(SEED) $(if $(FOR),0,$(SEEDS)) '$(FOR)' $(SIMFLAGS)
 
 fuzz:
 	@.ci/need go
