@@ -26,7 +26,13 @@ The files are not encrypted: they are readable for whoever can read DIR.
 
 "kist import DIR" brings them back with the same names, types and bytes. DIR must
 be new, empty or an earlier export; a file there that differs is not replaced
-(exit status 3), unless with --overwrite. Histories are not exported.`,
+(exit status 3), unless with --overwrite. Histories are not exported.
+
+A file is called like its record. What some system cannot have in a file name is
+written in hex: "What?" becomes "What%3f". Of names that differ in case alone one is
+written so that they are two files everywhere. A "%." goes before an extension that
+the name does not have, as in "todo%.txt": it says the type, and that the record is
+not "todo.txt".`,
 		Example: `  kist export ~/kist-files
   kist export backup --namespace contacts --namespace calendar`,
 		Args: exactly(1),

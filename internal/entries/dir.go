@@ -275,12 +275,16 @@ func (e *exactFile) Close() error { return e.f.Close() }
 //	DIR/.kist-export
 //	DIR/<namespace>/<FileName of the record>
 //
+// A path that differs from an earlier one in case alone is written otherwise, so
+// that no file system takes the two for one.
+//
 // Files and directories are for their owner only. A file appears under its name
 // when it is complete. It is not synced to the disk. Nothing is written outside
 // of DIR, whatever links are in it. A DirWriter is not safe for concurrent use.
 type DirWriter struct {
 	root      *os.Root
 	overwrite bool
+	naming    naming
 	temps     int
 }
 
@@ -330,7 +334,13 @@ func (w *DirWriter) Close() error { return w.root.Close() }
 // if the file is there with other bytes and may not be replaced; with the same
 // bytes it is left alone.
 func (w *DirWriter) Write(namespace string, e Entry) error {
-	name := path.Join(namespaceDir(namespace), FileName(e.Name, e.ContentType))
+	name := w.naming.path(namespace, e.Name, e.ContentType)
+	if old := escapedPath(namespace, e.Name, e.ContentType); old != name {
+		// One that is there is not to get a second file.
+		if _, err := w.root.Lstat(old); err == nil {
+			name = old
+		}
+	}
 	if err := w.write(name, e); err != nil {
 		return fmt.Errorf("exporting %q: %w", namespace+"/"+e.Name, err)
 	}

@@ -134,6 +134,23 @@ func TestDirWriter(t *testing.T) {
 		t.Errorf("half a file is there: %v", err)
 	}
 
+	// Two names that differ in case alone are two files anywhere; a file with an
+	// older name keeps it.
+	write(t, filepath.Join(dir, "notes", "!old.md"), "x")
+	for _, name := range []string{"Note.md", "note.md", "Old.md"} {
+		if err := over.Write("notes", entries.Entry{Name: name, ContentType: "text/markdown", Value: []byte(name)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"Note.md": "Note.md", "%6eote.md": "note.md", "!old.md": "Old.md"} {
+		if b, err := os.ReadFile(filepath.Join(dir, "notes", name)); err != nil || string(b) != want {
+			t.Errorf("%s is %q, %v; want %q", name, b, err, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "notes", "Old.md")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second file for one record: %v", err)
+	}
+
 	// A link in the tree leads nowhere.
 	outside := t.TempDir()
 	if err := os.Symlink(outside, filepath.Join(dir, "calendar")); err != nil {
@@ -183,7 +200,7 @@ func TestExportedTree(t *testing.T) {
 		{Namespace: "notes", Name: "x", ContentType: "text/vcard", Value: []byte("no card")},
 	}})
 	write(t, filepath.Join(dir, "stray.txt"), "x")
-	write(t, filepath.Join(dir, "notes", "Big.md"), "x")
+	write(t, filepath.Join(dir, "notes", "big!.md"), "x")
 	write(t, filepath.Join(dir, "notes", ".DS_Store"), "x")
 	write(t, filepath.Join(dir, "notes", "ada.vcf"), ada+bob)
 	write(t, filepath.Join(dir, entries.TempName+"1-1"), "x")
@@ -199,7 +216,7 @@ func TestExportedTree(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		entries.TempName + "1-1: not a file name that an export writes",
-		"Big.md: not a file name that an export writes",
+		"big!.md: not a file name that an export writes",
 		"bob.vcf: symbolic link: not followed",
 		"stray.txt: not a file name that an export writes",
 	}, g.problems); diff != "" {

@@ -352,7 +352,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("after export and import (-want +got):\n%s", diff)
 	}
 	for _, want := range []string{
-		"files/notes/!r!e!a!d!m!e.md",
+		"files/notes/README.md",
 		"files/notes/projects/garden shed/sketch.png",
 		"files/notes/recipes/パンケーキ.md",
 		"files/bm-0001%.json",

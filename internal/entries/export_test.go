@@ -86,3 +86,10 @@ const (
 	Marker   = marker
 	TempName = tempName
 )
+
+// Naming is how a DirWriter names the files of a tree.
+type Naming struct{ naming }
+
+func (n *Naming) Path(namespace, name, contentType string) string {
+	return n.path(namespace, name, contentType)
+}

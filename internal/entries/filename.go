@@ -104,7 +104,8 @@ func extension(name string) string {
 	return strings.ToLower(name[i+1:])
 }
 
-// The marks that FileName uses beside "!a" for "A" and "%3a" for the byte 0x3a.
+// The marks that FileName uses beside "%3a" for the byte 0x3a and, in a second
+// form, "!a" for "A".
 const (
 	markNone = "%_" // the part of the name is empty
 	markMore = "%+" // ends a directory: the part of the name goes on in the next
@@ -121,49 +122,75 @@ const (
 // FileName returns the path, relative and with slashes, of the file for the
 // record with this name and content type. Any bytes can be in a name. The path
 // can be used on every common system: it is short in each part, differs from
-// all others by more than upper and lower case or Unicode normalisation, has no
-// part that a system keeps for itself, and is never both a file and a directory.
-// [ParseFileName] is its inverse.
+// all others by more than Unicode normalisation, has no part that a system keeps
+// for itself, and is never both a file and a directory. Where a tree has another
+// path that differs in upper and lower case alone, one of the two takes its
+// second form, see [naming]. [ParseFileName] takes all of them.
 //
 //	ada, text/vcard                   ada.vcf
 //	ada, text/calendar                ada.ics
-//	trips/2026/Rome.md, text/markdown trips/2026/!rome.md
-//	Rome, text/markdown               !rome%.md
+//	trips/2026/Rome.md, text/markdown trips/2026/Rome.md
 //	v1.2/x.tar, application/x-tar     v1%2e2/x.tar
-//	README, application/octet-stream  !r!e!a!d!m!e%.bin
+//	What?.txt, text/plain             What%3f.txt
+//	todo, text/plain                  todo%.txt
 //	a, image/x-thing                  a%;image%2fx-thing
 //
-// A slash makes a directory. A part over 180 bytes goes on in a directory,
-// whose name ends with "%+".
+// "%." goes before an extension that the name does not have: it is there for
+// the programs that open the file, and to tell "todo" from "todo.txt", which may
+// be another record. A slash makes a directory. A part over 180 bytes goes on in
+// a directory, whose name ends with "%+".
 func FileName(name, contentType string) string {
+	dirs, leaf := cutName(name)
 	var b strings.Builder
-	for {
-		part, rest, more := strings.Cut(name, "/")
-		if !more {
-			break
-		}
-		writePart(&b, escape(part, "%2e"), "")
-		b.WriteByte('/')
-		name = rest
+	for _, dir := range dirs {
+		b.WriteString(dirPart(dir, plain) + "/")
 	}
-	// Directories have no dot and no mark of a type, and files have one of them.
+	return b.String() + leafPart(leaf, contentType, plain)
+}
+
+func cutName(name string) (dirs []string, leaf string) {
+	parts := strings.Split(name, "/")
+	return parts[:len(parts)-1], parts[len(parts)-1]
+}
+
+// dirPart returns what stands for a part of a name before a slash. Directories
+// have no dot and no mark of a type, and files have one of them.
+func dirPart(part string, f form) string {
+	return oneForm(part, f, func(f form) string { return writePart(escape(part, "%2e", f), "") })
+}
+
+// leafPart returns what stands for the last part of a name.
+func leafPart(part, contentType string, f form) string {
+	return oneForm(part, f, func(f form) string { return writeLeaf(part, contentType, f) })
+}
+
+// oneForm writes a part. One with upper case that takes several directories has
+// its second form alone: else two of them could have a directory in common.
+func oneForm(part string, f form, write func(form) string) string {
+	out := write(f)
+	if f == plain && strings.Contains(out, "/") && hasUpper(part) {
+		return write(second)
+	}
+	return out
+}
+
+func writeLeaf(part, contentType string, f form) string {
+	chars := escape(part, ".", f)
 	ext := extOf[contentType]
 	switch {
 	case alwaysAdded(contentType):
-		writePart(&b, escape(name, "."), "."+ext)
-	case contentType != "" && natural(name) == contentType && len(strings.Join(escape(name, "."), "")) <= maxSegment:
-		writePart(&b, escape(name, "."), "")
+		return writePart(chars, "."+ext)
+	case contentType != "" && natural(part, f) == contentType && length(chars) <= maxSegment:
+		return writePart(chars, "")
 	case ext != "":
-		writePart(&b, escape(name, "."), markExt+ext)
-	default:
-		all := append(escape(name, "%2e"), markType)
-		writePart(&b, append(all, escape(contentType, "%2e")...), "")
+		return writePart(chars, markExt+ext)
 	}
-	return b.String()
+	chars = append(escape(part, "%2e", f), markType)
+	return writePart(append(chars, escape(contentType, "%2e", escapedForm(contentType))...), "")
 }
 
-// ParseFileName returns the name and the content type for which FileName returns
-// file. It reports whether there are any.
+// ParseFileName returns the name and the content type of a record whose file is
+// this, in any form of its parts. It reports whether there are any.
 func ParseFileName(file string) (name, contentType string, ok bool) {
 	var n, t strings.Builder
 	to := &n
@@ -191,15 +218,30 @@ func ParseFileName(file string) (name, contentType string, ok bool) {
 	case to == &t:
 		contentType = t.String()
 	case contentType == "":
-		if contentType = natural(name); contentType == "" {
+		if contentType = natural(name, plain); contentType == "" {
 			return "", "", false
 		}
 	}
-	// There are many ways to escape; only FileName's is taken.
-	if FileName(name, contentType) != file {
+	if !isFileOf(file, name, contentType) {
 		return "", "", false
 	}
 	return name, contentType, true
+}
+
+// isFileOf reports whether each part of file is in one of its two forms: there
+// are many other ways to escape, and they are not taken.
+func isFileOf(file, name, contentType string) bool {
+	dirs, leaf := cutName(name)
+	for _, dir := range dirs {
+		rest, ok := strings.CutPrefix(file, dirPart(dir, plain)+"/")
+		if !ok {
+			if rest, ok = strings.CutPrefix(file, dirPart(dir, second)+"/"); !ok {
+				return false
+			}
+		}
+		file = rest
+	}
+	return file == leafPart(leaf, contentType, plain) || file == leafPart(leaf, contentType, second)
 }
 
 // alwaysAdded reports whether the extension is added to each name of this type:
@@ -208,10 +250,11 @@ func alwaysAdded(contentType string) bool {
 	return contentType == typeVCard || contentType == typeCalendar
 }
 
-// natural returns the content type that a name says by itself, or nothing.
-func natural(name string) string {
+// natural returns the content type that a name says by itself, or nothing. In
+// its second form an extension in upper case says nothing to anybody.
+func natural(name string, f form) string {
 	ext := extension(name)
-	if ext == "" || len(ext) > 10 || !strings.HasSuffix(name, ext) {
+	if ext == "" || len(ext) > 10 || f == second && !strings.HasSuffix(name, ext) {
 		return ""
 	}
 	for i := range len(ext) {
@@ -222,12 +265,8 @@ func natural(name string) string {
 	return contentTypeOf(name)
 }
 
-// namespaceDir returns the directory of a namespace.
-func namespaceDir(namespace string) string {
-	var b strings.Builder
-	writePart(&b, escape(namespace, "%2e"), "")
-	return b.String()
-}
+// namespaceDir returns the directory of a namespace, which has no upper case.
+func namespaceDir(namespace string) string { return dirPart(namespace, plain) }
 
 // cutNamespace splits a path in an exported tree. It reports whether the
 // namespace is one that namespaceDir writes.
@@ -253,36 +292,46 @@ func cutNamespace(file string) (namespace, rest string, ok bool) {
 
 // escape returns the characters of s, each escaped if it must be. dot stands
 // for a dot.
-func escape(s, dot string) []string {
+func escape(s, dot string, f form) []string {
 	out := make([]string, 0, len(s))
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		c := s[0]
+	for rest := s; len(rest) > 0; {
+		r, size := utf8.DecodeRuneInString(rest)
+		c := rest[0]
 		switch {
 		case c == '.':
 			out = append(out, dot)
+		case f == plain && isUpper(r):
+			out = append(out, rest[:size])
 		case c >= 'A' && c <= 'Z':
 			out = append(out, "!"+string(c+'a'-'A'))
 		case c < utf8.RuneSelf && plainASCII[c], c >= utf8.RuneSelf && plainRune(r):
-			out = append(out, s[:size])
+			out = append(out, rest[:size])
 		default:
 			size = 1
 			out = append(out, hexByte(c))
 		}
-		s = s[size:]
+		rest = rest[size:]
+	}
+	if f == second && !hasUpper(s) {
+		hideLetter(out, s)
 	}
 	return out
 }
 
 func hexByte(c byte) string { return "%" + hex.EncodeToString([]byte{c}) }
 
-// writePart writes what stands for one part of a name, as one file name or as
-// directories and one.
-func writePart(b *strings.Builder, chars []string, suffix string) {
-	size := len(suffix)
+func length(chars []string) (n int) {
 	for _, c := range chars {
-		size += len(c)
+		n += len(c)
 	}
+	return n
+}
+
+// writePart returns what stands for one part of a name, as one file name or as
+// directories and one.
+func writePart(chars []string, suffix string) string {
+	var b strings.Builder
+	size := length(chars) + len(suffix)
 	for size > maxSegment {
 		var chunk strings.Builder
 		for {
@@ -301,17 +350,15 @@ func writePart(b *strings.Builder, chars []string, suffix string) {
 		b.WriteString(markMore + "/")
 	}
 	if len(chars) == 0 {
-		b.WriteString(markNone + suffix)
-		return
+		return b.String() + markNone + suffix
 	}
-	b.WriteString(guard(strings.Join(chars, "") + suffix))
+	return b.String() + guard(strings.Join(chars, "")+suffix)
 }
 
 // guard escapes the first or last byte of a part that a system would hide,
 // refuse or cut.
 func guard(part string) string {
-	base, _, _ := strings.Cut(part, ".")
-	if strings.IndexByte(".-~ ", part[0]) >= 0 || reserved[strings.TrimRight(base, " ")] {
+	if strings.IndexByte(".-~ ", part[0]) >= 0 || isReserved(part) {
 		part = hexByte(part[0]) + part[1:]
 	}
 	if body, ok := strings.CutSuffix(part, " "); ok {
@@ -371,6 +418,12 @@ var reserved = func() map[string]bool {
 	}
 	return m
 }()
+
+// isReserved reports whether a system would take the part for a device.
+func isReserved(part string) bool {
+	base, _, _ := strings.Cut(part, ".")
+	return reserved[strings.ToLower(strings.TrimRight(base, " "))]
+}
 
 // plainRanges are scripts that people have file names in, with letters, signs
 // and emoji only: no combining marks and nothing that normalises to something

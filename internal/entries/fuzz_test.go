@@ -179,8 +179,9 @@ func FuzzParseFileName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, file string) {
 		if name, contentType, ok := entries.ParseFileName(file); ok {
-			if got := entries.FileName(name, contentType); got != file {
-				t.Errorf("%q is the name %q, whose file is %q", file, name, got)
+			again, againType, ok := entries.ParseFileName(entries.FileName(name, contentType))
+			if !ok || again != name || againType != contentType {
+				t.Errorf("%q is the name %q, which comes back as %q, %q, %v", file, name, again, againType, ok)
 			}
 		}
 		if name, contentType, ok := entries.ParseFileName(entries.FileName(file, "text/x-"+file)); !ok || name != file || contentType != "text/x-"+file {
