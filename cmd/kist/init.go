@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/onboarding"
+	"github.com/kistvault/kist/vault"
 )
 
 func newInit(a *app) *cobra.Command {
@@ -32,6 +35,12 @@ passphrase that you are asked for.`,
 				}
 			}
 			r, err := onboarding.Init(ctx, c)
+			if errors.Is(err, vault.ErrExists) && vault.Vacant(s.vaultDir) == nil {
+				f := &failure{code: exitConflict, text: "this key file belongs to a vault already", err: err,
+					hint: "kist onboard --key " + quote(s.key) + " to join it, kist restore --key " + quote(s.key) + " after a loss, or init with another --key FILE"}
+				f.detail("key file", s.key)
+				return f
+			}
 			if err != nil {
 				return err
 			}

@@ -45,6 +45,9 @@ func (m *meter) options(mode vault.Mode) vault.SyncOptions {
 
 func (m *meter) progress(p vault.Progress) {
 	m.timer.Reset(m.a.timeout)
+	if p.End && p.Err == nil {
+		return // that it is offline again is no news: the report follows
+	}
 	m.states.tell(p)
 }
 

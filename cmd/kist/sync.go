@@ -22,6 +22,7 @@ nothing moves for --timeout it gives up, and goes on there the next time.
 
 It says what came and went, and exits with 3 where something is left to do. Records
 that were written on two devices at once are no failure: they are counted, and kept.
+Nor is what --pull does not send, or --push does not receive.
 
 Beside kist run it makes that sync at once, and waits for it.`,
 		Example: `  kist sync
@@ -61,7 +62,11 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bo
 			return jerr
 		}
 	} else if err == nil || r.Pulled+r.Pushed > 0 {
-		a.printReport(r, m.host, err == nil)
+		listed, cerr := a.conflicts(ctx, v, r)
+		if cerr != nil {
+			return errors.Join(err, cerr)
+		}
+		a.printReport(r, listed, m.host, err == nil)
 	}
 	if err != nil {
 		return err
@@ -72,7 +77,23 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bo
 	return a.problems(ctx, v, r)
 }
 
-func (a *app) printReport(r *vault.Report, host string, inStep bool) {
+// conflicts counts what kist conflicts lists, if the sync brought any.
+func (a *app) conflicts(ctx context.Context, v *vault.Vault, r *vault.Report) (n int, err error) {
+	if r.Conflicts == 0 {
+		return 0, nil
+	}
+	for c, err := range v.Conflicts(ctx) {
+		if c == nil && err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// printReport says what a sync did. listed is how many conflicts wait for an
+// answer now.
+func (a *app) printReport(r *vault.Report, listed int, host string, inStep bool) {
 	w := a.stdout
 	if inStep && r.Pending+r.Missing == 0 {
 		fmt.Fprintf(w, "%s with %s at commit %d\n", a.out.Green("in step"), a.show(host), r.Commits)
@@ -84,8 +105,12 @@ func (a *app) printReport(r *vault.Report, host string, inStep bool) {
 	if r.Forgotten > 0 {
 		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", plural(r.Forgotten, "change", "changes"))
 	}
-	if r.Conflicts > 0 {
-		fmt.Fprintf(w, "  conflicts  %s written on several devices at once: kist conflicts\n", plural(r.Conflicts, "record was", "records were"))
+	if listed > 0 {
+		fmt.Fprintf(w, "  conflicts  %s several versions: kist conflicts\n", plural(listed, "record has", "records have"))
+	}
+	if n := r.Conflicts - listed; n > 0 {
+		// An edit that beat a removal, or what the app's resolver has answered.
+		fmt.Fprintf(w, "  settled    %s written on several devices at once: kist history NAME shows the versions\n", plural(n, "record was", "records were"))
 	}
 	for _, l := range []struct {
 		label string
