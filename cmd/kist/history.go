@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,13 +30,14 @@ The first column is what "kist get --at" and "kist revert" take.`,
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
 				// Of several that are live, the namespace's strategy says which shows;
 				// it need not be the last in the log.
-				shown := &vault.Record{}
+				shown, now := &vault.Record{}, time.Now()
 				if rec, r, err := v.Namespace(namespace).Open(cmd.Context(), name); rec != nil {
 					if err == nil {
 						r.Close()
 					}
 					shown = rec
 				}
+				newest := true
 				for rec, err := range v.Namespace(namespace).History(cmd.Context(), name) {
 					if err != nil {
 						return err
@@ -53,6 +55,9 @@ The first column is what "kist get --at" and "kist revert" take.`,
 					if rec.Pending {
 						place = "not sent"
 					}
+					// The newest that was not sent takes the place of all that are live.
+					current := rec.Live || rec.Pending && newest
+					newest = false
 					state := ""
 					switch {
 					case rec.Deleted:
@@ -61,6 +66,10 @@ The first column is what "kist get --at" and "kist revert" take.`,
 						size, state = "—", "content not here"
 					case rec.Commit == shown.Commit && rec.Pending == shown.Pending && rec.Time.Equal(shown.Time):
 						state = "present"
+					case current && !rec.Expires.IsZero() && !rec.Expires.After(now):
+						state = "expired"
+					case current && rec.Available.After(now):
+						state = "hidden until " + a.timeText(rec.Available)
 					case rec.Live:
 						state = "at the same time"
 					}
