@@ -30,7 +30,8 @@ Of the values over 64 KiB in a namespace, --pattern and --prefix keep those of
 matching names, and --lazy those up to a size; kist get fetches the others when
 they are read. A pattern matches anywhere in the name, unless it says ^ and $; an
 empty one takes back the patterns and prefixes of its namespace, --lazy 0 the size.
-What is not mentioned stays as it is.`,
+A pattern or prefix takes the place of all that its namespace had of the two. What is
+not mentioned stays as it is.`,
 		Example: `  kist select
   kist select contacts calendar
   kist select --pattern files='^2026/.*\.jpg$' --lazy 10MB
@@ -94,7 +95,29 @@ func (a *app) choose(ctx context.Context, v *vault.Vault, all bool, namespaces [
 	if err := v.SetSelection(ctx, sel); err != nil {
 		return err
 	}
+	if err := a.warnUnknown(ctx, v, sel.Namespaces); err != nil {
+		return err
+	}
 	return a.showSelection(ctx, v)
+}
+
+// warnUnknown warns of namespaces that this device does not know by name: they
+// may come later, or be mistyped.
+func (a *app) warnUnknown(ctx context.Context, v *vault.Vault, namespaces []string) error {
+	known, err := v.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	have := "none is known"
+	if len(known) > 0 {
+		have = "known are " + strings.Join(known, ", ")
+	}
+	for _, n := range namespaces {
+		if !slices.Contains(known, n) {
+			a.warn("no namespace %q is known here, though it may come later; %s", n, have)
+		}
+	}
+	return nil
 }
 
 // jsonSelection is what select prints with --json.
