@@ -68,6 +68,26 @@ func (c *caller) abs(path string) (string, error) {
 	return filepath.Join(c.dir, path), nil
 }
 
+// reachable returns an error for a path that means another file to the agent,
+// which opens it, than to its client: one of the process itself, such as what a
+// shell puts for <(cmd).
+func (c *caller) reachable(path, hint string) error {
+	if c.held == nil {
+		return nil
+	}
+	whole, err := c.abs(path)
+	if err != nil {
+		return err
+	}
+	for _, own := range []string{"/dev/fd/", "/dev/std", "/proc/self/", "/proc/thread-self/"} {
+		if strings.HasPrefix(filepath.ToSlash(whole), own) {
+			return &failure{code: exitUsage, hint: hint,
+				text: path + " is a file of this process alone, and kist run, which works for it, cannot open it"}
+		}
+	}
+	return nil
+}
+
 // timeText returns a time for a person, in their time zone.
 func (c *caller) timeText(t time.Time) string {
 	if t.IsZero() {

@@ -97,6 +97,9 @@ func (a *app) input(ctx context.Context, args []string, name string) (io.ReadClo
 		if filepath.Ext(args[0]) != "" || contentType == typeUnknown {
 			contentType = entries.ContentType(filepath.ToSlash(args[0]))
 		}
+		if err := a.reachable(args[0], "cmd | kist put NAME -"); err != nil {
+			return nil, "", err
+		}
 		f, err := os.Open(a.at(args[0]))
 		if err != nil {
 			return nil, "", err
