@@ -75,8 +75,11 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		namespaces = known
 	}
 	w, err := entries.NewDirWriter(dir, overwrite)
-	if err != nil {
+	switch {
+	case errors.Is(err, entries.ErrNotExport):
 		return &failure{code: exitConflict, text: err.Error(), hint: "kist export to a new directory, or with --overwrite", err: err}
+	case err != nil:
+		return &failure{code: exitFailed, text: err.Error(), hint: "kist export to another directory", err: err}
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	work := a.work("exporting", "record", "records")

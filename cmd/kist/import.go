@@ -42,6 +42,11 @@ An entry that cannot be read is reported, and the others come in (exit status 3)
 					return usageError{fmt.Errorf("--namespace %q: %w", namespace, err)}
 				}
 			}
+			for _, file := range args {
+				if err := a.reachable(file, "cmd > FILE, then kist import FILE"); err != nil {
+					return err
+				}
+			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
 				i := &importer{
 					app: a, ctx: cmd.Context(), vault: v, namespace: namespace, opt: opt,

@@ -27,6 +27,9 @@ var (
 	// ErrExists says that a file is there already, with other bytes.
 	ErrExists = errors.New("file exists and differs")
 
+	// ErrNotExport says that a directory holds other things than an export.
+	ErrNotExport = errors.New("directory is neither empty nor an export")
+
 	// ErrTooLarge says that a file of many entries is larger than MaxSize.
 	ErrTooLarge = fmt.Errorf("file of many entries is larger than %d MiB", MaxSize>>20)
 )
@@ -36,7 +39,6 @@ var (
 	errSpecial   = errors.New("neither a file nor a directory")
 	errChanged   = errors.New("file changed while it was read")
 	errForeign   = errors.New("not a file name that an export writes")
-	errNotExport = errors.New("directory is neither empty nor an export")
 )
 
 // Read reads a file, a directory or an exported tree, and calls fn for each
@@ -289,7 +291,8 @@ type DirWriter struct {
 }
 
 // NewDirWriter makes dir, or opens it if it is empty or an exported tree. With
-// overwrite it takes any directory, and replaces files that differ.
+// overwrite it takes any directory, and replaces files that differ; without, it
+// returns [ErrNotExport] for one that holds other things.
 func NewDirWriter(dir string, overwrite bool) (*DirWriter, error) {
 	fail := func(err error) (*DirWriter, error) {
 		return nil, fmt.Errorf("exporting to %q: %w", dir, err)
@@ -309,7 +312,7 @@ func NewDirWriter(dir string, overwrite bool) (*DirWriter, error) {
 		_, err = d.Readdirnames(1)
 		d.Close()
 		if err != io.EOF {
-			return fail(errNotExport)
+			return fail(ErrNotExport)
 		}
 	}
 	root, err := os.OpenRoot(dir)
