@@ -98,7 +98,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("kist {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 
 	f := root.PersistentFlags()
 	f.SortFlags, root.Flags().SortFlags = false, false
@@ -140,9 +140,39 @@ func newRoot(a *app) *cobra.Command {
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
 			c.Short = "tell more about a command"
+			c.PersistentPreRunE = func(_ *cobra.Command, args []string) error { return topic(root, args) }
 		}
 	}
 	return root
+}
+
+// topic returns an error for the words after help, if they are no command.
+func topic(root *cobra.Command, args []string) error {
+	if c, rest, err := root.Find(args); err != nil || c == root && len(rest) > 0 {
+		return fmt.Errorf("there is no command %q", strings.Join(args, " "))
+	}
+	return nil
+}
+
+// flagError says in words what is wrong with a flag's value.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	f := invalid.GetFlag()
+	want := "it is not what --help says"
+	switch f.Value.Type() {
+	case "int":
+		want = "it is a whole number"
+	case "uint64":
+		want = "it is a whole number, from 0 on"
+	case "duration":
+		want = "it is a time such as 30s or 5m"
+	case "bool":
+		want = "it is true or false"
+	}
+	return fmt.Errorf("--%s %q: %s", f.Name, invalid.GetValue(), want)
 }
 
 // exactly and between check how many arguments there are; max -1 is any number.

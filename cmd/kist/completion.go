@@ -19,7 +19,8 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "print what lets a shell complete commands and names",
-		Long:  `Print the code that lets a shell complete commands, flags and record names.`,
+		Long: `Print the code that lets a shell complete commands, flags and record names. In bash
+it needs the package bash-completion.`,
 		Example: `  kist completion bash > ~/.local/share/bash-completion/completions/kist
   kist completion zsh > "${fpath[1]}/_kist"
   kist completion fish > ~/.config/fish/completions/kist.fish

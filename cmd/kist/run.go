@@ -25,9 +25,10 @@ connection it tries again, at longer and longer intervals up to five minutes.
 The other commands find it and work through it, just as they do without it; kist
 sync makes it try at once. Commands that make or replace a vault do not, and say so.
 
-It prints when it is in step and when it is not, and with -v or --json each change of
-its state. It ends by itself only where trying again
-cannot help: when the secondary was caught at something, or this device was revoked.`,
+It prints when it is in step and when it is not; with -v also what goes back and
+forth meanwhile, and with --json every change of its state. It ends by itself only
+where trying again cannot help: when the secondary was caught at something, or this
+device was revoked.`,
 		Example: `  kist run
   kist run -q &
   kist run --json | jq -r .state`,

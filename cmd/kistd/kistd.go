@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,10 @@ It holds no key: what it stores is ciphertext. Devices know it by its server
 key, which is in every invite; keep the data directory safe and backed up.`,
 		Example: `  kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370
   kistd serve --data /var/lib/kistd --listen 0.0.0.0:7370 --url wss://vault.example.org:7370
-  kistd invite --data /var/lib/kistd`,
+  kistd invite --data /var/lib/kistd
+
+Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
+10 no data directory, 11 data directory or address in use.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -69,6 +73,17 @@ key, which is in every invite; keep the data directory safe and backed up.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(), inviteCommand(), versionCommand())
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.PersistentPreRunE = func(_ *cobra.Command, args []string) error {
+				if c, _, err := root.Find(args); err != nil || c == root && len(args) > 0 {
+					return usagef("unknown command %q", strings.Join(args, " "))
+				}
+				return nil
+			}
+		}
+	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK

@@ -296,6 +296,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"nothing":                 {nil, exitUsage, "command is needed"},
 		"unknown command":         {[]string{"sevre"}, exitUsage, "sevre"},
+		"unknown help":            {[]string{"help", "sevre"}, exitUsage, "sevre"},
 		"unknown flag":            {serve("--frob"), exitUsage, "frob"},
 		"argument":                {serve("x"), exitUsage, `"x"`},
 		"no data":                 {serve("--listen", "127.0.0.1:0"), exitUsage, "--data"},
