@@ -56,16 +56,20 @@ var (
 
 // A CommitError says which commit was refused, and why.
 type CommitError struct {
-	ID     CommitID // the place in the log it was checked for
+	ID     CommitID // the place in the log it was checked for; 0: it is about the whole log
 	Err    error    // one of the sentinels of this package
 	Reason string   // more, for a person; may be empty
 }
 
 func (e *CommitError) Error() string {
-	if e.Reason == "" {
-		return fmt.Sprintf("commit %d: %v", e.ID, e.Err)
+	text := e.Err.Error()
+	if e.ID != 0 {
+		text = fmt.Sprintf("commit %d: %s", e.ID, text)
 	}
-	return fmt.Sprintf("commit %d: %v: %s", e.ID, e.Err, e.Reason)
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	}
+	return text
 }
 
 func (e *CommitError) Unwrap() error { return e.Err }
