@@ -144,7 +144,7 @@ func ReadDevice(path string) (*Device, error) {
 		return nil, fmt.Errorf("reading device file: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("reading device file %q: %w (mode %04o): chmod 600 it, and if others use this machine, revoke this device and set it up anew", path, ErrMode, mode)
+		return nil, fmt.Errorf("reading device file %q: %w (mode %04o): chmod 600 it; if others use this machine, they may have what opens this vault", path, ErrMode, mode)
 	}
 	text, err := readFile(path, MaxDeviceFile)
 	if err != nil {
