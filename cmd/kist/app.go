@@ -149,7 +149,7 @@ func newRoot(a *app) *cobra.Command {
 // topic returns an error for the words after help, if they are no command.
 func topic(root *cobra.Command, args []string) error {
 	if c, rest, err := root.Find(args); err != nil || c == root && len(rest) > 0 {
-		return fmt.Errorf("there is no command %q", strings.Join(args, " "))
+		return &failure{code: exitUsage, text: fmt.Sprintf("there is no command %q", strings.Join(args, " ")), hint: "kist --help"}
 	}
 	return nil
 }
