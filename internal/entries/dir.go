@@ -35,10 +35,10 @@ var (
 )
 
 var (
-	errLink      = errors.New("symbolic link: not followed")
-	errSpecial   = errors.New("neither a file nor a directory")
-	errChanged   = errors.New("file changed while it was read")
-	errForeign   = errors.New("not a file name that an export writes")
+	errLink    = errors.New("symbolic link: not followed")
+	errSpecial = errors.New("neither a file nor a directory")
+	errChanged = errors.New("file changed while it was read")
+	errForeign = errors.New("not a file name that an export writes")
 )
 
 // Read reads a file, a directory or an exported tree, and calls fn for each
