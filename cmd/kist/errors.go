@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -152,7 +153,11 @@ func (a *app) classify(err error) *failure {
 
 	// The secondary.
 	case is(wire.ErrServerIdentity):
-		return set(exitIntegrity, "check the address; if the secondary has really changed, ask who runs it for a new invite")
+		if here, _ := vault.Exists(a.vaultDir); here {
+			f.detail("safe", "nothing was sent; what is on this device stays and can be used")
+			return set(exitIntegrity, "ask who runs the secondary; a vault stays with the secondary that it was made at, and kist export DIR saves what is here")
+		}
+		return set(exitIntegrity, "check the address, and ask who runs the secondary for a new invite")
 	case is(onboarding.ErrNotThere):
 		return set(exitNotFound, "check that the key file and the secondary belong together; kist restore --key FILE --secondary INVITE for another one")
 	case is(wire.ErrInvite, onboarding.ErrInviteExpired):
@@ -165,9 +170,18 @@ func (a *app) classify(err error) *failure {
 	case is(wire.ErrInviteText):
 		return set(exitUsage, "copy the whole invite: it begins with kistinvite1")
 	case is(wire.ErrDenied):
-		return set(exitLocked, "kist status, to see which vault and secondary this is")
+		if here, _ := vault.Exists(a.vaultDir); here {
+			f.detail("meaning", "the secondary does not know this vault or this device: it may have lost its data")
+			f.detail("safe", "what is on this device stays and can be used")
+			return set(exitLocked, "ask who runs the secondary; kist export DIR saves what is here")
+		}
+		return set(exitLocked, "check that the key file and the secondary belong together")
 	case is(wire.ErrVersion):
 		return set(exitFailed, "use the same version of kist and kistd")
+
+	case is(commitlog.ErrLimit) && slices.Contains([]string{"onboard", "restore"}, a.cmd.Name()):
+		f.detail("meaning", "a vault takes 64 devices, those that are lost included, and none can be taken out yet")
+		return set(exitSize, "kist export DIR on a device that is in it, and kist import to a new vault")
 
 	// Keys.
 	case is(keyfile.ErrMode):
