@@ -194,7 +194,7 @@ func (d *simDevice) cut(how int) {
 func (l *simLink) repeat(up bool) {
 	d := l.d
 	if up && len(l.up) > 0 {
-		l.twice = true
+		l.twice, d.identity.repeated = true, true
 		frame := l.up[0]
 		l.deliverUp()
 		if d.link == l {

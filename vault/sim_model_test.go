@@ -51,6 +51,7 @@ type simIdentity struct {
 	lost     bool
 	refused  bool // the secondary refused a commit of it
 	chose    bool // it has not kept everything all the time
+	repeated bool // a frame of it came to the secondary twice
 }
 
 // A simWrite is a write that was acknowledged, or is being made.
