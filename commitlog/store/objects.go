@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/internal/durable"
@@ -58,6 +59,25 @@ func (o *Objects) Have(hash commitlog.Hash) (offset int64, whole bool, err error
 		return 0, false, err
 	}
 	return fi.Size(), false, nil
+}
+
+// Verify reports whether an object is here whole and its bytes are those that its
+// hash names. It reads the file to the end, and not into memory; what the disk
+// cannot read is not good.
+func (o *Objects) Verify(hash commitlog.Hash) (good bool, err error) {
+	f, err := os.Open(o.path(hash))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	if errors.Is(err, syscall.EIO) {
+		return false, f.Close()
+	}
+	return commitlog.Hash(h.Sum(nil)) == hash, errors.Join(err, f.Close())
 }
 
 // Write adds bytes of an object of size bytes at offset and returns how many

@@ -218,6 +218,21 @@ func TestObjects(t *testing.T) {
 		fatal(t, err)
 		off = have
 	}
+	verify := func(want bool) {
+		t.Helper()
+		if good, err := o.Verify(hash); err != nil || good != want {
+			t.Errorf("verify: %v, %v, want %v", good, err, want)
+		}
+	}
+	verify(true)
+	path := filepath.Join(dir, hash.String()[:2], hash.String())
+	for _, spoilt := range [][]byte{append(bytes.Clone(data), 0), data[1:], nil} {
+		fatal(t, os.WriteFile(path, spoilt, 0o600))
+		verify(false)
+	}
+	fatal(t, os.Remove(path))
+	verify(false)
+	fatal(t, os.WriteFile(path, data, 0o600))
 	f, err := o.Open(hash)
 	fatal(t, err)
 	got, err := io.ReadAll(f)
