@@ -168,7 +168,7 @@ func (v *Vault) SetSelection(ctx context.Context, sel Selection) error {
 		}
 		s.kept = nil
 		s.queued = true // wakes a session
-		return s.setSweep(sweepStart)
+		return s.setSweep(logStart)
 	})
 }
 

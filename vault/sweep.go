@@ -16,8 +16,8 @@ import (
 // Content comes back for live changes only: versions that were superseded before
 // a namespace was selected are not in a record's history here.
 
-// sweepStart is the first change of the log.
-var sweepStart = commitlog.ChangeID{Commit: 1}
+// logStart is the first change of the log.
+var logStart = commitlog.ChangeID{Commit: 1}
 
 const (
 	sweepLook  = 4096 // changes looked at in one transaction …
@@ -41,35 +41,49 @@ func (s *state) sweep(forgot *int) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	touched := 0
-	for looked := 0; looked < sweepLook && touched < sweepTouch; looked++ {
-		if uint64(at.Commit) > s.log.Size() {
-			return false, s.meta.Delete(metaSweep)
+	looked, touched := 0, 0
+	at, more, err = s.walk(at, func(tag keys.Tag, id commitlog.ChangeID) (bool, error) {
+		var did bool
+		var err error
+		if k.has(tag) {
+			did, err = s.keepContent(k, tag, id)
+		} else if did, err = s.forgetContent(tag, id); did {
+			*forgot++
 		}
+		if did {
+			touched++
+		}
+		looked++
+		return looked < sweepLook && touched < sweepTouch, err
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case !more:
+		return false, s.meta.Delete(metaSweep)
+	}
+	return true, s.setSweep(at)
+}
+
+// walk calls fn with the changes of the log from a place on, those of control
+// commits left out, until fn says that it is enough. It returns where to go on,
+// and whether there is more.
+func (s *state) walk(at commitlog.ChangeID, fn func(tag keys.Tag, id commitlog.ChangeID) (more bool, err error)) (next commitlog.ChangeID, more bool, err error) {
+	for more = true; more && uint64(at.Commit) <= s.log.Size(); {
 		header, err := s.log.Header(at.Commit)
 		if err != nil {
-			return false, err
+			return at, false, err
 		}
 		if commitlog.Kind(header[1]) == commitlog.KindControl || at.Index >= be.Uint16(header[118:]) {
 			at = commitlog.ChangeID{Commit: at.Commit + 1}
 			continue
 		}
-		tag := keys.Tag(header[6:22])
-		var did bool
-		if k.has(tag) {
-			did, err = s.keepContent(k, tag, at)
-		} else if did, err = s.forgetContent(tag, at); did {
-			*forgot++
-		}
-		if err != nil {
-			return false, err
-		}
-		if did {
-			touched++
+		if more, err = fn(keys.Tag(header[6:22]), at); err != nil {
+			return at, false, err
 		}
 		at.Index++
 	}
-	return true, s.setSweep(at)
+	return at, uint64(at.Commit) <= s.log.Size(), nil
 }
 
 // keepContent sees to it that what the selection keeps of a change comes, and

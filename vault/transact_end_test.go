@@ -10,7 +10,7 @@ import (
 // absent that is not.
 func TestTransactIncomplete(t *testing.T) {
 	v := engineOf(t).v
-	if err := v.update(func(s *state) error { return s.setSweep(sweepStart) }); err != nil {
+	if err := v.update(func(s *state) error { return s.setSweep(logStart) }); err != nil {
 		t.Fatal(err)
 	}
 	runs := 0
