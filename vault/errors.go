@@ -25,6 +25,10 @@ var (
 	// ErrNotHere: the value is at the secondary and not on this device; see
 	// Namespace.Fetch.
 	ErrNotHere = errors.New("the value is not on this device")
+	// ErrValueDamaged: the file of a long value is not what was written. The rest
+	// of the vault is not concerned; a full sync gets the value of a live version
+	// again, if it was sent.
+	ErrValueDamaged = errors.New("the value's file is damaged on this device")
 	// ErrCondition: the record is not as IfAbsent or IfRevision asked.
 	ErrCondition = errors.New("the record has changed")
 	// ErrInvalid: a name, namespace or option that cannot be.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
-	"github.com/kistvault/kist/commitlog/store"
-	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 )
 
@@ -206,7 +204,8 @@ func (n *Namespace) Get(ctx context.Context, name string) (*Record, error) {
 
 // Open returns a record and a reader of its value, which the caller closes. A
 // long value is opened chunk by chunk as it is read: every byte is authentic,
-// and that it is whole is known at io.EOF. A short one is in Record.Value, too.
+// and that it is whole is known at io.EOF; where its file is spoilt, opening or
+// reading fails with [ErrValueDamaged]. A short one is in Record.Value, too.
 // Where the value was left at the secondary the error is [ErrNotHere], and the
 // record is there all the same: see [Namespace.Fetch].
 func (n *Namespace) Open(ctx context.Context, name string) (*Record, io.ReadCloser, error) {
@@ -333,29 +332,6 @@ func (s *state) value(namespace string, h *head, rec *Record) (io.ReadCloser, er
 		epoch = be.Uint32(header[2:])
 	}
 	return s.v.openObject(s.v.keys.tag(namespace), epoch, h.payload.Object)
-}
-
-// openObject opens a value in the object store.
-func (v *Vault) openObject(tag keys.Tag, epoch uint32, ref *seal.ObjectRef) (io.ReadCloser, error) {
-	sealer, err := v.keys.sealer(tag, epoch)
-	if err != nil {
-		return nil, err
-	}
-	o, err := v.objects.Open(ref.Hash)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrNotHere
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := sealer.OpenObject(o, uint64(o.Size), ref.Length)
-	if err != nil {
-		return nil, errors.Join(err, o.Close())
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{r, o}, nil
 }
 
 func changeKey(id commitlog.ChangeID) []byte {

@@ -131,6 +131,9 @@ func (a *app) classify(err error) *failure {
 			f.detail("held by", by)
 		}
 		return set(exitInUse, "wait for it, or end it")
+	case is(vault.ErrValueDamaged):
+		f.detail("vault", a.vaultDir)
+		return set(exitIntegrity, "kist sync --full; what was never sent is lost: write it again")
 	case is(vault.ErrDamaged):
 		f.detail("vault", a.vaultDir)
 		f.detail("unsent", "changes that were never sent are in this directory alone: keep it")
