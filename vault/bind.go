@@ -24,6 +24,9 @@ func (e *engine) bind() (out []wire.Message, err error) {
 func (e *engine) follow() (out []wire.Message, err error) {
 	e.whole = e.full || e.whole && e.size < e.first // one that was interrupted begins anew
 	e.full = false
+	if e.whole {
+		e.verifying, e.verified = true, logStart
+	}
 	b := &wire.Bind{Flags: wire.BindLive}
 	if e.stubs() {
 		b.Flags |= wire.BindStubs
@@ -50,7 +53,7 @@ func (e *engine) follow() (out []wire.Message, err error) {
 
 // comparing reports whether a full sync was asked for and has not come to its end.
 func (e *engine) comparing() bool {
-	return e.full || e.whole && (e.phase != phaseBound || e.size < e.first)
+	return e.full || e.verifying || e.whole && (e.phase != phaseBound || e.size < e.first)
 }
 
 // stubs reports whether own commits may come as stubs.

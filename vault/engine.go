@@ -37,14 +37,16 @@ type engine struct {
 	sentBy, gotBy   uint64 // at probed
 
 	phase     phase
-	whole     bool   // BIND began a full sync: the log comes from its beginning, and is compared
-	selection []byte // in force when BIND was sent
-	sweeping  bool   // a changed selection is to be carried out
-	size      uint64 // commits verified, in a full sync again
-	first     uint64 // size up to which the log comes before all else: that which the secondary named at BIND
-	need      uint64 // size at which the device is in step: first, or acknowledged later
-	announced uint64 // size that the secondary spoke of last
-	left      uint64 // bytes still to come
+	whole     bool               // BIND began a full sync: the log comes from its beginning, and is compared
+	selection []byte             // in force when BIND was sent
+	sweeping  bool               // a changed selection is to be carried out
+	size      uint64             // commits verified, in a full sync again
+	verifying bool               // the full sync has to look at objects, …
+	verified  commitlog.ChangeID // … from this change on
+	first     uint64             // size up to which the log comes before all else: that which the secondary named at BIND
+	need      uint64             // size at which the device is in step: first, or acknowledged later
+	announced uint64             // size that the secondary spoke of last
+	left      uint64             // bytes still to come
 	parts     wire.Assembler
 
 	mark    uint64 // token of the newest MARK

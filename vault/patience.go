@@ -43,6 +43,9 @@ func (e *engine) expects() bool {
 // deadline returns when the engine wants to be stepped though nothing has come;
 // zero: not at all.
 func (e *engine) deadline() time.Time {
+	if e.verifies() {
+		return e.now
+	}
 	switch { // in the order of stalled, which would not be due otherwise
 	case !e.expects():
 		return time.Time{}

@@ -33,10 +33,10 @@ func (e *engine) wants(s *state) {
 }
 
 // filled reports whether all content is here that is to be.
-func (e *engine) filled() bool { return e.wanting == 0 && !e.sweeping }
+func (e *engine) filled() bool { return e.wanting == 0 && !e.sweeping && !e.verifying }
 
 // fill asks for content that is to be here and is not: what is missing, and,
-// when that has come, what the sweep finds.
+// when that has come, what the sweep finds, and a full sync.
 func (e *engine) fill() (out []wire.Message, err error) {
 	for !e.filled() {
 		if e.wanting > 0 {
@@ -45,7 +45,10 @@ func (e *engine) fill() (out []wire.Message, err error) {
 			}
 		}
 		if !e.sweeping {
-			break
+			if err := e.verify(); err != nil || e.wanting == 0 {
+				return nil, err // what is left has its turn in the next step
+			}
+			continue
 		}
 		forgot := 0
 		err := e.v.update(func(s *state) (err error) {
