@@ -1,24 +1,28 @@
 package vault_test
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/kistvault/kist/vault"
 )
 
-// A value that the disk has lost before it was sent is set aside, and holds up
-// nothing else.
+// A value that the disk has lost or spoilt before it was sent is set aside, and
+// holds up nothing else.
 func TestLostObject(t *testing.T) {
+	for how, spoil := range spoilt {
+		t.Run(how, func(t *testing.T) { testLostObject(t, spoil) })
+	}
+}
+
+func testLostObject(t *testing.T, spoil func(t testing.TB, path string)) {
 	p := newPerson(t)
 	a, b := p.device(vault.Config{}), p.device(vault.Config{})
 	put(t, a, "long", xs(100_000))
 	put(t, a, "short", "1")
 	_, err := a.Namespace("other").Put(t.Context(), "x", []byte("1"))
 	fatal(t, err)
-	for name := range filesIn(t, filepath.Join(vault.Dir(a), "objects")) {
-		fatal(t, os.Remove(name))
+	for _, path := range objectFiles(t, a) {
+		spoil(t, path)
 	}
 	r, err := a.Sync(t.Context(), vault.SyncOptions{})
 	fatal(t, err)

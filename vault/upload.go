@@ -241,16 +241,21 @@ func (e *engine) pushObject() (out []wire.Message, err error) {
 		return nil, nil
 	}
 	f, err := e.v.objects.Open(o.hash)
-	if errors.Is(err, store.ErrNotFound) {
-		// The disk has lost it, or it never was here and the secondary has dropped
-		// it since. The commit goes up without it and is refused; the others go on.
-		e.uploaded[o.hash], e.object = true, nil
+	if err == nil {
+		defer f.Close()
+	}
+	if errors.Is(err, store.ErrNotFound) || err == nil && uint64(f.Size) != o.size {
+		// The disk has lost or cut it, or it never was here and the secondary has
+		// dropped it since. The commit goes up without it and is refused; the others
+		// go on.
+		if o.wait == 0 {
+			e.uploaded[o.hash], e.object = true, nil
+		}
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	defer f.Close()
 	for o.wait < objectWindow && o.sent < o.size {
 		data := make([]byte, min(uint64(wire.MaxRange), o.size-o.sent))
 		if _, err := f.ReadAt(data, int64(o.sent)); err != nil {
