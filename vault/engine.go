@@ -73,6 +73,7 @@ type engine struct {
 	missingBytes             uint64     // of what has to be fetched
 	planned                  bool       // missingBytes is up to date
 	pending                  pendingSum // what the outbox holds
+	up                       sending    // what is told of the upload
 }
 
 // phase is how a session stands with its secondary.
@@ -217,7 +218,7 @@ func (e *engine) pulled() bool {
 // pulling was asked for, every local change that could go up has come back.
 func (e *engine) inStep() (done bool, err error) {
 	err = e.v.view(func(s *state) (err error) {
-		if e.pending, err = s.pendingSum(); err != nil || !e.pulled() || e.frames > 0 || e.object != nil {
+		if err = e.count(s); err != nil || !e.pulled() || e.frames > 0 || e.object != nil {
 			return err
 		}
 		if e.owner != nil {

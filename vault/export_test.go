@@ -10,3 +10,13 @@ import (
 func (v *Vault) SetDial(dial func(context.Context, client.Server, client.Identity) (client.Messenger, error)) {
 	v.conf.Dial = dial
 }
+
+// SyncTelling is Sync that tells of every step where it is.
+func SyncTelling(ctx context.Context, v *Vault, o SyncOptions, told func(Progress)) error {
+	e := &engine{v: v, mode: o.Mode, full: o.Full}
+	o.Step = func() { told(e.progress("", nil)) }
+	r := &runner{v: v, o: &o}
+	err := r.attempt(ctx, e, v.connect)
+	told(r.last)
+	return err
+}

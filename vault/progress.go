@@ -19,11 +19,12 @@ type Progress struct {
 }
 
 // A Transfer counts one direction of a sync. Left is what is known to be there
-// now; it grows while others, or the person, go on writing.
+// now; it grows while others, or the person, go on writing. In one session Up.Bytes
+// never goes back, and but for such writing its sum with Up.BytesLeft stays.
 type Transfer struct {
 	Changes     int    // that have come in, or were found in the log, so far
 	ChangesLeft int    // Up only: of what is still to come, only commits are known
-	Bytes       uint64 // of these: commits with their blobs, and objects
+	Bytes       uint64 // of these; Up: and of objects that are ahead of their commits
 	BytesLeft   uint64
 }
 
@@ -166,15 +167,10 @@ func (e *engine) progress(st State, err error) Progress {
 	p := Progress{
 		State: st, Err: err, Commits: e.size, Announced: max(e.announced, e.size),
 		Down: Transfer{Changes: e.report.Pulled, Bytes: e.pulledBytes, BytesLeft: e.left + e.missingBytes},
-		Up:   Transfer{Changes: e.report.Pushed, ChangesLeft: e.pending.changes, Bytes: e.pushedBytes, BytesLeft: e.pending.bytes},
+		Up:   Transfer{Changes: e.report.Pushed, ChangesLeft: e.pending.changes, Bytes: e.up.bytes, BytesLeft: e.up.left},
 	}
 	if e.wanting == 0 { // what was still to be fetched may have been superseded
 		p.Down.BytesLeft = e.left
-	}
-	if e.object != nil && e.object.known { // a part of what is pending is there already
-		part := min(e.object.sent, p.Up.BytesLeft)
-		p.Up.Bytes += part
-		p.Up.BytesLeft -= part
 	}
 	return p
 }

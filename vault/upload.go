@@ -14,9 +14,11 @@ import (
 type objectUpload struct {
 	hash  commitlog.Hash
 	size  uint64
+	local uint64 // of a change in the outbox that names it; 0: of none
 	asked bool   // the secondary was asked how much it has
 	known bool   // … and has answered
 	sent  uint64 // bytes sent, or there before
+	there uint64 // of these, bytes that the secondary has
 	wait  int    // OBJECT messages unanswered
 	stuck uint64 // bytes there when all had been sent and it was not whole
 }
@@ -184,6 +186,9 @@ func (e *engine) nextUpload() (out []wire.Message, err error) {
 				ch := &c.commit.Changes[i]
 				if ch.HasObject() && !e.uploaded[ch.ObjectHash] {
 					e.object = &objectUpload{hash: ch.ObjectHash, size: ch.ObjectSize}
+					if s.outbox.Get(localKey(c.locals[i])) != nil {
+						e.object.local = c.locals[i]
+					}
 					return false, nil
 				}
 			}
@@ -276,6 +281,10 @@ func (e *engine) onHave(h *wire.Have) error {
 	o.wait--
 	if !o.known {
 		o.known, o.sent = true, min(h.Bytes, o.size)
+	}
+	o.there = min(h.Bytes, o.size)
+	if h.Whole {
+		e.up.arrived(o.local, o.size)
 	}
 	// Where it cannot be taken, the commit that names it goes up without it and
 	// is refused with the secondary's reason.
