@@ -87,7 +87,7 @@ func TestLastProgress(t *testing.T) {
 		vaulttest.Sync(t, a)
 		put(t, b.Vault, "w", "1")
 		var last vault.Progress
-		o := b.SyncOptions()
+		o := vault.SyncOptions{}
 		o.Progress = func(p vault.Progress) { last = p }
 		r, err := b.Sync(t.Context(), o)
 		fatal(t, err)

@@ -33,7 +33,7 @@ type kept struct {
 func keep(t *testing.T, d *vaulttest.Device, change func(*vault.SyncOptions)) *kept {
 	ctx, cancel := context.WithCancel(t.Context())
 	k := &kept{Device: d, stop: cancel, done: make(chan struct{})}
-	o := d.SyncOptions()
+	o := vault.SyncOptions{}
 	o.Progress = func(p vault.Progress) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -168,7 +168,7 @@ func TestRetryAfter(t *testing.T) {
 		_, _, b := pair(t)
 		var dials atomic.Int32
 		k := keep(t, b, func(o *vault.SyncOptions) {
-			dial := o.Dial
+			dial := b.Network.Dial
 			o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
 				if dials.Add(1) == 1 {
 					return nil, &wire.Error{Code: wire.CodeBusy, Action: wire.ActionRetryAfter, RetryAfter: 90_000}
@@ -276,7 +276,7 @@ func TestCancelAtEachStep(t *testing.T) {
 			put(t, b.Vault, "y", fmt.Sprint(n))
 			vaulttest.Sync(t, a)
 			ctx, cancel := context.WithCancel(t.Context())
-			o := b.SyncOptions()
+			o := vault.SyncOptions{}
 			steps, ends := 0, 0
 			o.Step = func() {
 				if steps++; steps == n {
@@ -331,8 +331,8 @@ func TestNeverDelivered(t *testing.T) {
 // withheld returns options for a sync whose secondary keeps messages of a type
 // back, and answers everything else.
 func withheld(d *vaulttest.Device, held wire.Type) vault.SyncOptions {
-	o := d.SyncOptions()
-	dial := o.Dial
+	o := vault.SyncOptions{}
+	dial := d.Network.Dial
 	o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
 		c, err := dial(ctx, s, id)
 		if err != nil {
@@ -434,7 +434,7 @@ func TestModes(t *testing.T) {
 		put(t, a.Vault, "x", "1")
 		vaulttest.Sync(t, a)
 		put(t, b.Vault, "y", "1")
-		o := b.SyncOptions()
+		o := vault.SyncOptions{}
 		o.Mode = vault.PullOnly
 		r, err := b.Sync(t.Context(), o)
 		fatal(t, err)
@@ -446,7 +446,7 @@ func TestModes(t *testing.T) {
 		if r, err := b.Sync(t.Context(), o); err != nil || r.Pending != 1 {
 			t.Errorf("pull beside a Run that pulls: %+v, %v", r, err)
 		}
-		r, err = b.Sync(t.Context(), b.SyncOptions())
+		r, err = b.Sync(t.Context(), vault.SyncOptions{})
 		if fatal(t, err); r.Pending != 0 || r.Pushed != 1 {
 			t.Errorf("both ways beside a Run that pulls: %+v", r)
 		}
@@ -476,7 +476,7 @@ func TestFullRunOverBreaks(t *testing.T) {
 		var cuts atomic.Int32
 		k := keep(t, b, func(o *vault.SyncOptions) {
 			o.Full = true
-			dial := o.Dial
+			dial := b.Network.Dial
 			o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
 				c, err := dial(ctx, s, id)
 				if err != nil {

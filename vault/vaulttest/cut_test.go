@@ -179,7 +179,7 @@ func TestCutLive(t *testing.T) {
 		ended := make(chan error, 2)
 		for _, d := range w.devices {
 			d.Network.SetLatency(20 * time.Millisecond)
-			go func() { ended <- d.Run(ctx, d.SyncOptions()) }()
+			go func() { ended <- d.Run(ctx, vault.SyncOptions{}) }()
 		}
 		for i := range 8 {
 			time.Sleep(10 * time.Millisecond)

@@ -66,7 +66,7 @@ func (v *Vault) Device(t testing.TB, name string, conf vault.Config) *Device {
 	if v.invite != nil {
 		token = &v.invite.Token
 	}
-	if _, err := d.Enrol(t.Context(), v.Root.Authority(), token, d.SyncOptions()); err != nil {
+	if _, err := d.Enrol(t.Context(), v.Root.Authority(), token, vault.SyncOptions{}); err != nil {
 		t.Fatalf("admitting %s: %v", name, err)
 	}
 	v.invite = nil
@@ -75,10 +75,6 @@ func (v *Vault) Device(t testing.TB, name string, conf vault.Config) *Device {
 	d.Network.Reset()
 	return d
 }
-
-// SyncOptions returns options for Sync and Run that go through the device's
-// network. Everything else in them is the zero value.
-func (d *Device) SyncOptions() vault.SyncOptions { return vault.SyncOptions{Dial: d.Network.Dial} }
 
 // Reopen closes the vault and opens it again, as when its program is started
 // anew.
@@ -118,7 +114,7 @@ func (d *Device) close() {
 func Sync(t testing.TB, devices ...*Device) {
 	t.Helper()
 	for _, d := range devices {
-		r, err := d.Vault.Sync(t.Context(), d.SyncOptions())
+		r, err := d.Vault.Sync(t.Context(), vault.SyncOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func testNotes(t *testing.T) {
 		// The phone keeps itself in step, and loses its network for an hour.
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- phone.Run(ctx, phone.SyncOptions()) }()
+		go func() { ended <- phone.Run(ctx, vault.SyncOptions{}) }()
 		synctest.Wait() // until nothing is left to do
 		phone.Network.Disconnect()
 		write(t, phone, "ideas", "a boat")

@@ -39,7 +39,7 @@ func two(t testing.TB, change ...func(*secondary.Config)) (s *vaulttest.Secondar
 func sync(t testing.TB, d *vaulttest.Device) (time.Duration, error) {
 	t.Helper()
 	start := time.Now()
-	_, err := d.Sync(t.Context(), d.SyncOptions())
+	_, err := d.Sync(t.Context(), vault.SyncOptions{})
 	return time.Since(start), err
 }
 
@@ -128,7 +128,7 @@ func TestBackPressure(t *testing.T) {
 		b.Network.SetBandwidth(1)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		if _, err := b.Sync(ctx, b.SyncOptions()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.Sync(ctx, vault.SyncOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("at one byte a second: %v", err)
 		}
 		if got := b.Network.Traffic(vaulttest.Down).Bytes; got > 40 {
@@ -231,7 +231,7 @@ func TestCrash(t *testing.T) {
 		_, a, b := two(t)
 		ended := make(chan error, 1)
 		v := a.Vault
-		go func() { ended <- v.Run(t.Context(), a.SyncOptions()) }()
+		go func() { ended <- v.Run(t.Context(), vault.SyncOptions{}) }()
 		synctest.Wait()
 		put(t, a, "x", "1")
 		a.Crash()

@@ -69,7 +69,7 @@ func TestTransactCutLive(t *testing.T) {
 		ctx, stop := context.WithCancel(w.t.Context())
 		ended := make(chan error, 2)
 		for _, d := range w.devices {
-			go func() { ended <- d.Run(ctx, d.SyncOptions()) }()
+			go func() { ended <- d.Run(ctx, vault.SyncOptions{}) }()
 		}
 		synctest.Wait()
 		for _, device := range []int{0, 1, 0} {

@@ -170,7 +170,7 @@ func (w *world) inTurn(after func(device int, err error)) {
 	for _, device := range []int{0, 1, 0} {
 		for try := 0; ; try++ {
 			d := w.devices[device]
-			_, err := d.Sync(w.t.Context(), d.SyncOptions())
+			_, err := d.Sync(w.t.Context(), vault.SyncOptions{})
 			if err == nil {
 				break
 			}
