@@ -44,24 +44,25 @@ func (e *engine) fill() (out []wire.Message, err error) {
 				return out, err
 			}
 		}
-		if !e.sweeping {
+		switch {
+		case e.sweeping:
+			forgot := 0
+			err := e.v.update(func(s *state) (err error) {
+				forgot = 0
+				e.sweeping, err = s.sweep(&forgot)
+				e.wants(s)
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			e.report.Forgotten += forgot
+			e.planned = false
+		case e.verifying:
 			if err := e.verify(); err != nil || e.wanting == 0 {
 				return nil, err // what is left has its turn in the next step
 			}
-			continue
 		}
-		forgot := 0
-		err := e.v.update(func(s *state) (err error) {
-			forgot = 0
-			e.sweeping, err = s.sweep(&forgot)
-			e.wants(s)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		e.report.Forgotten += forgot
-		e.planned = false
 	}
 	return nil, nil
 }

@@ -182,3 +182,24 @@ func TestSpoiltObject(t *testing.T) {
 		}
 	}
 }
+
+// A sync that finds all of its list to be here goes on, and looks at nothing more.
+func TestMissingThatIsHere(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	put(t, a, "long", xs(3_000_000))
+	sync(t, a)
+	_, o := over(nil, 1)
+	if _, err := b.Sync(t.Context(), o); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	for path, data := range filesIn(t, filepath.Join(vault.Dir(a), "objects")) {
+		rel, err := filepath.Rel(vault.Dir(a), path)
+		fatal(t, err)
+		fatal(t, os.WriteFile(filepath.Join(vault.Dir(b), rel), data, 0o600))
+	}
+	sync(t, b)
+	if get(t, b, "long") != xs(3_000_000) {
+		t.Error("the value is another")
+	}
+}
