@@ -21,6 +21,7 @@ type conn struct {
 	started bool // both goroutines; guarded by server.connsMu
 
 	replies chan wire.Message // from the reader to the writer
+	held    wire.Message      // the writer's: an answer that something goes before; nil: none
 	ready   chan struct{}     // holds a token when the session may have something to send
 	done    chan struct{}     // closed by the writer when it ends
 }
@@ -141,8 +142,19 @@ const quiet = 16 << 10
 // next returns the next message to send: an answer, or else what the session
 // has. Nil and true is to look again; false is the end of the answers.
 func (c *conn) next() (m wire.Message, open bool) {
+	if m, c.held = c.held, nil; m != nil {
+		return m, true
+	}
 	select {
 	case m, open = <-c.replies:
+		if _, ok := m.(*wire.Uploaded); ok {
+			// What was uploaded comes in DOWNLOAD, too. A device that gets that
+			// first has nothing to keep of the answer: one transaction less.
+			if first := c.session.Next(c.server.ctx); first != nil {
+				c.held = m
+				return first, true
+			}
+		}
 		return m, open
 	default:
 	}
