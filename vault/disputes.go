@@ -101,10 +101,16 @@ func (s *state) setTimed(key recordKey, e *entry) error {
 }
 
 // addBuckets makes the buckets that a store of an earlier program lacks, and
-// fills those of them that are indexes.
+// fills those of them that are indexes. Where one is absent that every program
+// makes, it returns ErrDamaged.
 func (v *Vault) addBuckets() error {
 	var lacking []string
 	err := v.db.View(func(tx *store.Tx) error {
+		for _, b := range buckets {
+			if tx.Bucket(b) == nil {
+				return fmt.Errorf("%w: no bucket %q", ErrDamaged, b)
+			}
+		}
 		for _, b := range laterBuckets {
 			if tx.Bucket(b) == nil {
 				lacking = append(lacking, b)

@@ -276,14 +276,10 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 		&s.meta, &s.records, &s.versions, &s.feed, &s.outbox, &s.unsent, &s.built,
 		&s.aside, &s.sent, &s.refused, &s.missing, &s.quarantine, &s.devices, &s.namespaces, &s.acked,
 	} {
-		if *dst = tx.Bucket(buckets[i]); *dst == nil {
-			return nil, fmt.Errorf("%w: no bucket %q", ErrDamaged, buckets[i])
-		}
+		*dst = tx.Lazy(buckets[i])
 	}
 	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed} {
-		if *dst = tx.Bucket(laterBuckets[i]); *dst == nil {
-			return nil, fmt.Errorf("%w: no bucket %q", ErrDamaged, laterBuckets[i])
-		}
+		*dst = tx.Lazy(laterBuckets[i])
 	}
 	s.feed.Append()
 	s.outbox.Append()

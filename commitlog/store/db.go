@@ -292,6 +292,9 @@ func catchDamage(err *error) {
 // any other. To be called while the panic is being recovered: it looks at the
 // stack to see who panicked.
 func asDamage(p any) error {
+	if name, ok := p.(absent); ok {
+		return fmt.Errorf("%w: no bucket %q", ErrDamaged, string(name))
+	}
 	if fault, ok := p.(interface{ Addr() uintptr }); ok {
 		return fmt.Errorf("%w: memory fault at %#x", ErrDamaged, fault.Addr())
 	}

@@ -55,8 +55,8 @@ func (tx *Tx) CreateLog(name string, vault keys.VaultID, authority keys.Authorit
 		return nil, err
 	}
 	l := &Log{vault: vault, authority: authority}
-	for name, dst := range l.buckets() {
-		if *dst, err = b.CreateBucket(name); err != nil {
+	for _, p := range l.parts() {
+		if *p.dst, err = b.CreateBucket(p.name); err != nil {
 			return nil, err
 		}
 	}
@@ -83,10 +83,8 @@ func (tx *Tx) Log(name string) (*Log, error) {
 		return nil, ErrNotFound
 	}
 	l := &Log{}
-	for name, dst := range l.buckets() {
-		if *dst = b.Bucket(name); *dst == nil {
-			return nil, fmt.Errorf("%w: log without its bucket %q", ErrDamaged, name)
-		}
+	for _, p := range l.parts() {
+		*p.dst = b.Lazy(p.name)
 	}
 	h := l.head.Get([]byte("log"))
 	if len(h) != 112 {
@@ -102,11 +100,17 @@ func (tx *Tx) Log(name string) (*Log, error) {
 	return l, nil
 }
 
-func (l *Log) buckets() map[string]**Bucket {
-	return map[string]**Bucket{
-		"head": &l.head, "commits": &l.commits, "changes": &l.changes, "live": &l.live,
-		"retired": &l.retired, "restates": &l.restates, "sequences": &l.sequences,
-		"leaves": &l.leaves, "authors": &l.authors, "tree": &l.tree,
+// part is one of the buckets that a log is made of.
+type part struct {
+	name string
+	dst  **Bucket
+}
+
+func (l *Log) parts() [10]part {
+	return [...]part{
+		{"head", &l.head}, {"commits", &l.commits}, {"changes", &l.changes}, {"live", &l.live},
+		{"retired", &l.retired}, {"restates", &l.restates}, {"sequences", &l.sequences},
+		{"leaves", &l.leaves}, {"authors", &l.authors}, {"tree", &l.tree},
 	}
 }
 

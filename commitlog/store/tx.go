@@ -50,17 +50,55 @@ func (tx *Tx) wrap(b *bbolt.Bucket) *Bucket {
 // Bucket is an ordered map of keys to values within a transaction.
 type Bucket struct {
 	tx *Tx
-	b  *bbolt.Bucket
+	b  *bbolt.Bucket // nil: not looked up yet
+
+	parent *Bucket // of one that is not looked up; nil: it is in no other
+	name   string
+	fill   float64 // 0: bbolt's own
+}
+
+// Lazy returns the bucket of that name, which must be there. It is looked up when
+// it is used first: a transaction uses few of the buckets of a store. Where it
+// is not there, the transaction fails with [ErrDamaged] then.
+func (tx *Tx) Lazy(name string) *Bucket { return &Bucket{tx: tx, name: name} }
+
+// Lazy is Tx.Lazy for a bucket within b.
+func (b *Bucket) Lazy(name string) *Bucket { return &Bucket{tx: b.tx, parent: b, name: name} }
+
+// absent is the panic of a lazy bucket that is not there, which ends the
+// transaction; see asDamage.
+type absent string
+
+// bolt looks the bucket up.
+func (b *Bucket) bolt() *bbolt.Bucket {
+	if b.b != nil {
+		return b.b
+	}
+	if b.parent == nil {
+		b.b = b.tx.bolt.Bucket([]byte(b.name))
+	} else {
+		b.b = b.parent.bolt().Bucket([]byte(b.name))
+	}
+	if b.b == nil {
+		panic(absent(b.name))
+	}
+	if b.fill > 0 {
+		b.b.FillPercent = b.fill
+	}
+	return b.b
 }
 
 // Append tells the bucket that its keys only grow, which lets it fill pages.
 func (b *Bucket) Append() *Bucket {
-	b.b.FillPercent = fill
+	b.fill = fill
+	if b.b != nil {
+		b.b.FillPercent = fill
+	}
 	return b
 }
 
 // Bucket returns the bucket of that name within b, nil if there is none.
-func (b *Bucket) Bucket(name string) *Bucket { return b.tx.wrap(b.b.Bucket([]byte(name))) }
+func (b *Bucket) Bucket(name string) *Bucket { return b.tx.wrap(b.bolt().Bucket([]byte(name))) }
 
 // CreateBucket returns the bucket of that name within b and makes it if there
 // is none.
@@ -69,46 +107,46 @@ func (b *Bucket) CreateBucket(name string) (*Bucket, error) {
 		return in, nil
 	}
 	b.tx.dirty = true
-	in, err := b.b.CreateBucket([]byte(name))
+	in, err := b.bolt().CreateBucket([]byte(name))
 	return b.tx.wrap(in), err
 }
 
 // DeleteBucket removes the bucket of that name within b, with all in it.
 func (b *Bucket) DeleteBucket(name string) error {
 	b.tx.dirty = true
-	return b.b.DeleteBucket([]byte(name))
+	return b.bolt().DeleteBucket([]byte(name))
 }
 
 // Get returns the value of key, nil if there is none. The value is the
 // store's: valid within the transaction, never to be written to.
-func (b *Bucket) Get(key []byte) []byte { return b.b.Get(key) }
+func (b *Bucket) Get(key []byte) []byte { return b.bolt().Get(key) }
 
 // Put sets the value of key. The key is copied; the value must not change until
 // the transaction ends.
 func (b *Bucket) Put(key, value []byte) error {
 	b.tx.dirty = true
-	return b.b.Put(key, value)
+	return b.bolt().Put(key, value)
 }
 
 // Delete removes key; that there is none is no error.
 func (b *Bucket) Delete(key []byte) error {
 	b.tx.dirty = true
-	return b.b.Delete(key)
+	return b.bolt().Delete(key)
 }
 
 // Next returns the next number of the bucket's own sequence, from 1.
 func (b *Bucket) Next() (uint64, error) {
 	b.tx.dirty = true
-	return b.b.NextSequence()
+	return b.bolt().NextSequence()
 }
 
 // Sequence returns the last number that Next returned, 0 at first.
-func (b *Bucket) Sequence() uint64 { return b.b.Sequence() }
+func (b *Bucket) Sequence() uint64 { return b.bolt().Sequence() }
 
 // Scan calls fn for each key from from on, in order, until fn returns false or
 // an error. fn must not write to the bucket. Keys and values are the store's.
 func (b *Bucket) Scan(from []byte, fn func(key, value []byte) (bool, error)) error {
-	c := b.b.Cursor()
+	c := b.bolt().Cursor()
 	for k, v := c.Seek(from); k != nil; k, v = c.Next() {
 		more, err := fn(k, v)
 		if err != nil || !more {
@@ -134,7 +172,7 @@ func (b *Bucket) ScanPrefix(prefix, from []byte, fn func(key, value []byte) (boo
 
 // Last returns the greatest key that begins with prefix, nil if there is none.
 func (b *Bucket) Last(prefix []byte) (key, value []byte) {
-	c := b.b.Cursor()
+	c := b.bolt().Cursor()
 	end := after(prefix)
 	if end == nil {
 		key, value = c.Last()
@@ -151,7 +189,7 @@ func (b *Bucket) Last(prefix []byte) (key, value []byte) {
 
 // Empty reports whether the bucket holds no key.
 func (b *Bucket) Empty() bool {
-	k, _ := b.b.Cursor().First()
+	k, _ := b.bolt().Cursor().First()
 	return k == nil
 }
 
