@@ -11,8 +11,8 @@ import (
 	"github.com/kistvault/kist/secondary/wire"
 )
 
-// downloadFrame is how many bytes of commits a DOWNLOAD is filled with. A device
-// applies each in one transaction; this is some two thousand small records.
+// downloadFrame is how many bytes of commits a DOWNLOAD is filled with: some two
+// thousand small records.
 const downloadFrame = 1 << 20
 
 // flow is what a session sends at the line's own speed.

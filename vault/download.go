@@ -48,39 +48,41 @@ func (e *engine) onDownload(d *wire.Download) error {
 		in = append(in, &incoming{bundle: b})
 	}
 	e.v.openAll(slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil }))
-	var done applied
-	var size uint64
-	err := e.v.update(func(s *state) error {
-		done = applied{}
-		for i, x := range in {
-			if x == nil {
-				var err error
-				if x, _, err = s.own(stubs[i].id, stubs[i].seq); errors.Is(err, commitlog.ErrDeviceStateRollback) {
-					return errUnknownStub // a stub proves nothing: the commit itself has to be seen
-				} else if err != nil {
+	for at := 0; at < len(in); {
+		var done applied
+		var next int
+		err := e.v.update(func(s *state) error {
+			done, next = applied{}, at
+			for n := 0; next < len(in) && n < applyChanges; next++ {
+				x := in[next]
+				if x == nil {
+					var err error
+					if x, _, err = s.own(stubs[next].id, stubs[next].seq); errors.Is(err, commitlog.ErrDeviceStateRollback) {
+						return errUnknownStub // a stub proves nothing: the commit itself has to be seen
+					} else if err != nil {
+						return err
+					}
+				}
+				if err := s.take(x, commitlog.CommitID(e.size)+commitlog.CommitID(next-at)+1, &done); err != nil {
 					return err
 				}
+				n += len(x.bundle.Commit.Changes)
 			}
-			if err := s.take(x, commitlog.CommitID(e.size)+commitlog.CommitID(i)+1, &done); err != nil {
-				return err
-			}
+			e.wants(s)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		size = e.size + uint64(len(in))
-		e.wants(s)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if len(in) > 0 {
 		e.logged = e.now
+		e.size += uint64(next - at)
+		e.report.Pulled += done.changes
+		e.report.Pushed += done.own
+		e.report.Conflicts += done.conflicts
+		e.pulledBytes += done.bytes
+		e.pushedBytes += done.ownBytes
+		at = next
 	}
-	e.size = size
-	e.report.Pulled += done.changes
-	e.report.Pushed += done.own
-	e.report.Conflicts += done.conflicts
-	e.pulledBytes += done.bytes
-	e.pushedBytes += done.ownBytes
 	e.planned = false
 	e.drained = false
 	return nil

@@ -120,6 +120,7 @@ const (
 	fetchLook     = 256     // entries of what is missing looked at for them
 	maxRefusals   = 8       // rebuilds in a session, before commits are set aside
 	buildBytes    = 4 << 20 // blobs signed in one transaction
+	applyChanges  = 1000    // changes that end a transaction of what came in; each may touch pages of its own
 	fetchPageSize = wire.MaxRange
 )
 
