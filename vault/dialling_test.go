@@ -87,9 +87,7 @@ func TestLastProgress(t *testing.T) {
 		vaulttest.Sync(t, a)
 		put(t, b.Vault, "w", "1")
 		var last vault.Progress
-		o := vault.SyncOptions{}
-		o.Progress = func(p vault.Progress) { last = p }
-		r, err := b.Sync(t.Context(), o)
+		r, err := b.Sync(t.Context(), vault.SyncOptions{Progress: func(p vault.Progress) { last = p }})
 		fatal(t, err)
 		if !last.End || last.Commits != r.Commits || last.Announced != r.Commits ||
 			last.Down.Changes != r.Pulled || last.Down.BytesLeft != 0 || last.Up.Changes != r.Pushed || last.Up.ChangesLeft != 0 {

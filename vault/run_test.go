@@ -331,21 +331,12 @@ func TestNeverDelivered(t *testing.T) {
 // withheld returns options for a sync whose secondary keeps messages of a type
 // back, and answers everything else.
 func withheld(d *vaulttest.Device, held wire.Type) vault.SyncOptions {
-	o := vault.SyncOptions{}
-	dial := d.Network.Dial
-	o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
-		c, err := dial(ctx, s, id)
-		if err != nil {
-			return nil, err
+	return via(d, func(m wire.Message) []wire.Message {
+		if m.Type() == held {
+			return nil
 		}
-		return &between{Messenger: c, receive: func(m wire.Message) []wire.Message {
-			if m.Type() == held {
-				return nil
-			}
-			return []wire.Message{m}
-		}}, nil
-	}
-	return o
+		return []wire.Message{m}
+	})
 }
 
 // What is acknowledged and not delivered keeps the device from signing more
@@ -434,8 +425,7 @@ func TestModes(t *testing.T) {
 		put(t, a.Vault, "x", "1")
 		vaulttest.Sync(t, a)
 		put(t, b.Vault, "y", "1")
-		o := vault.SyncOptions{}
-		o.Mode = vault.PullOnly
+		o := vault.SyncOptions{Mode: vault.PullOnly}
 		r, err := b.Sync(t.Context(), o)
 		fatal(t, err)
 		if r.Pulled == 0 || r.Pushed != 0 || r.Pending != 1 || get(t, b.Vault, "x") != "1" {

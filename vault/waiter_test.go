@@ -19,16 +19,13 @@ import (
 // via has a device's sessions go through pass, which sees each message from the
 // secondary and returns what comes in its place.
 func via(d *vaulttest.Device, pass func(m wire.Message) []wire.Message) vault.SyncOptions {
-	o := vault.SyncOptions{}
-	dial := d.Network.Dial
-	o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
-		c, err := dial(ctx, s, id)
+	return vault.SyncOptions{Dial: func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
+		c, err := d.Network.Dial(ctx, s, id)
 		if err != nil {
 			return nil, err
 		}
 		return &between{Messenger: c, receive: pass}, nil
-	}
-	return o
+	}}
 }
 
 // A full sync that is asked of a Run compares the log from its beginning each
@@ -55,8 +52,7 @@ func TestFullSyncBesideRun(t *testing.T) {
 		full := func(when string) {
 			t.Helper()
 			bundles.Store(0)
-			o := vault.SyncOptions{}
-			o.Full = true
+			o := vault.SyncOptions{Full: true}
 			r, err := b.Sync(t.Context(), o)
 			if err != nil {
 				t.Fatalf("%s: %v", when, err)
@@ -121,8 +117,7 @@ func TestMarkedBesideFullSync(t *testing.T) {
 			got <- get(t, b.Vault, "x")
 		}()
 		synctest.Wait()
-		o := vault.SyncOptions{}
-		o.Full = true
+		o := vault.SyncOptions{Full: true}
 		if _, err := b.Sync(t.Context(), o); err != nil {
 			t.Error(err)
 		}
