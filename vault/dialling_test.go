@@ -60,7 +60,7 @@ func TestWhileDialling(t *testing.T) {
 		synctest.Wait()
 		on = true
 		b.SyncNow()
-		if s := k.states(); s[len(s)-1] != vault.StateLive || dials != 4 {
+		if s := k.states(); len(s) == 0 || s[len(s)-1] != vault.StateLive || dials != 4 {
 			t.Errorf("dialled %d times: %q", dials, s)
 		}
 

@@ -26,12 +26,17 @@ var AnswerDue = answerDue
 // AgeStore takes out of a closed vault's store what programs before this one did
 // not write.
 func AgeStore(path string) error {
+	return DropBuckets(path, laterBuckets...)
+}
+
+// DropBuckets takes buckets out of a closed vault's store.
+func DropBuckets(path string, names ...string) error {
 	db, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range laterBuckets {
+		for _, b := range names {
 			if err := tx.DeleteBucket([]byte(b)); err != nil {
 				return err
 			}

@@ -409,6 +409,12 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := vault.Open(t.Context(), damaged, vault.Config{}); !errors.Is(err, vault.ErrDamaged) {
 		t.Errorf("damaged store: %v", err)
 	}
+	lacking := t.TempDir() + "/vault"
+	fatal(t, vault.Create(lacking, newDevice(t, keys.GenerateRoot()), "laptop"))
+	fatal(t, vault.DropBuckets(lacking+"/vault.db", "outbox"))
+	if _, err := vault.Open(t.Context(), lacking, vault.Config{}); !errors.Is(err, vault.ErrDamaged) {
+		t.Errorf("a store without its outbox: %v", err)
+	}
 }
 
 // A directory whose device file is gone is no vault, and not a place for another:

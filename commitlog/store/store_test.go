@@ -118,6 +118,48 @@ func TestUpdateOfNothing(t *testing.T) {
 	}
 }
 
+// A bucket that has to be there and is not ends the transaction that uses it, and
+// that alone, as damage; one that nobody uses is not looked for.
+func TestLazyBucket(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "x.db"))
+	defer db.Close()
+	fatal(t, db.Update(func(tx *store.Tx) error {
+		b, err := tx.CreateBucket("outer")
+		if err == nil {
+			_, err = b.CreateBucket("inner")
+		}
+		return err
+	}))
+	inner := func(tx *store.Tx) *store.Bucket { return tx.Lazy("outer").Lazy("inner").Append() }
+	fatal(t, db.Update(func(tx *store.Tx) error {
+		tx.Lazy("absent").Append()
+		return inner(tx).Put(key(1), key(2))
+	}))
+	for _, use := range []func(tx *store.Tx){
+		func(tx *store.Tx) { tx.Lazy("absent").Get(key(1)) },
+		func(tx *store.Tx) { tx.Lazy("outer").Lazy("absent").Empty() },
+		func(tx *store.Tx) { tx.Lazy("absent").Lazy("inner").Get(key(1)) },
+	} {
+		if err := db.View(func(tx *store.Tx) error { use(tx); return nil }); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("View: %v, want ErrDamaged", err)
+		}
+		err := db.Update(func(tx *store.Tx) error {
+			fatal(t, inner(tx).Put(key(1), key(3)))
+			use(tx)
+			return nil
+		})
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("Update: %v, want ErrDamaged", err)
+		}
+	}
+	fatal(t, db.View(func(tx *store.Tx) error {
+		if got := inner(tx).Get(key(1)); !bytes.Equal(got, key(2)) {
+			t.Errorf("stored %x", got)
+		}
+		return nil
+	}))
+}
+
 func TestOpenInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	db := open(t, path)
