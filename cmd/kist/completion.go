@@ -74,7 +74,11 @@ func (a *app) completeRemotely(ctx context.Context) (list []string, d cobra.Shel
 		return nil, 0, err
 	}
 	var out bytes.Buffer
-	code, err := conn.Run(ctx, a.call(), agent.Streams{Out: &out, Err: io.Discard})
+	call, err := a.call()
+	if err != nil {
+		return nil, 0, errors.Join(err, conn.Close())
+	}
+	code, err := conn.Run(ctx, call, agent.Streams{Out: &out, Err: io.Discard})
 	if err != nil || code != exitOK {
 		return nil, 0, errors.Join(err, handed(code))
 	}

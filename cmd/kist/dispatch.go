@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +57,11 @@ func (a *app) hand(cmd *cobra.Command) error {
 	case how == vaultAlone:
 		return errors.Join(a.taken(cmd, info.PID), conn.Close())
 	}
-	code, err := conn.Run(cmd.Context(), a.call(), agent.Streams{In: a.stdin, Out: a.stdout, Err: a.stderr, Answer: a.answer})
+	call, err := a.call()
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	code, err := conn.Run(cmd.Context(), call, agent.Streams{In: a.stdin, Out: a.stdout, Err: a.stderr, Answer: a.answer})
 	if err != nil {
 		f := &failure{code: exitTemporary, text: "kist run ended while it ran this command", err: err,
 			hint: "kist status; what was confirmed is safe, and the rest can be done again"}
@@ -67,7 +72,7 @@ func (a *app) hand(cmd *cobra.Command) error {
 }
 
 // call is this command line, for the agent.
-func (a *app) call() agent.Call {
+func (a *app) call() (agent.Call, error) {
 	c := agent.Call{
 		Args:     a.args,
 		Terminal: [3]bool{term.IsTerminal(a.stdin), term.IsTerminal(a.stdout), term.IsTerminal(a.stderr)},
@@ -77,15 +82,19 @@ func (a *app) call() agent.Call {
 			c.Width = term.Width(w)
 		}
 	}
-	if dir, err := os.Getwd(); err == nil {
-		c.Dir = dir
+	var err error
+	if c.Dir, err = os.Getwd(); err != nil {
+		// It may be gone. What its name was finds no files, and not the agent's.
+		if c.Dir = os.Getenv("PWD"); !filepath.IsAbs(c.Dir) {
+			return c, fmt.Errorf("the working directory: %w", err)
+		}
 	}
 	for _, e := range os.Environ() {
 		if name, _, _ := strings.Cut(e, "="); forwarded(name) {
 			c.Env = append(c.Env, e)
 		}
 	}
-	return c
+	return c, nil
 }
 
 // forwarded reports whether a command may depend on a variable of the

@@ -85,7 +85,7 @@ func (s *settling) edited(ctx context.Context, path string, begin []byte) ([]byt
 			}
 		}
 	}
-	return append([]byte{}, value...), nil
+	return value, nil
 }
 
 // text returns a version that can be edited.

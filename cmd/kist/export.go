@@ -12,6 +12,7 @@ import (
 
 	"github.com/kistvault/kist/internal/entries"
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -108,8 +109,10 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 			rec, err := exportOne(ctx, w, ns, name)
 			if errors.Is(err, vault.ErrNotHere) && offline == nil {
 				work.line.Clear()
-				if offline = a.fetch(ctx, v, ns, name); offline == nil {
+				if err = a.fetch(ctx, v, ns, name); err == nil {
 					rec, err = exportOne(ctx, w, ns, name)
+				} else if unreachable(err) {
+					offline = err
 				}
 			}
 			if err == nil {
@@ -159,7 +162,21 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 	if more := len(bad) - maxListed; more > 0 {
 		f.detail("-", fmt.Sprintf("and %d more", more))
 	}
+	if offline != nil {
+		f.hint = "kist export to a new directory, when the secondary can be reached"
+	}
 	return f
+}
+
+// unreachable reports whether an error is one of the connection, and not of what
+// was asked for.
+func unreachable(err error) bool {
+	for _, e := range []error{wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, vault.ErrNoSecondary, errSilent, context.DeadlineExceeded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func countRecords(ctx context.Context, v *vault.Vault, namespaces []string) (n int, err error) {

@@ -21,7 +21,8 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get NAMESPACE/NAME",
 		Short: "write a record's value to standard output",
 		Long: `Write exactly the bytes of a record's value. With --json: what is known of the
-record, and the value in base64. A value that was left at the secondary is fetched.
+record, and the value in base64. A value that was left at the secondary is fetched,
+but not that of an earlier version.
 
 What could harm a terminal is not written to one, unless with --force.`,
 		Example: `  kist get notes/todo

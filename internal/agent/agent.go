@@ -68,7 +68,8 @@ const greeting = "kistagt\x01"
 // agent that ends for a client to take what is left.
 const patience = 5 * time.Second
 
-// maxClients bounds how many commands run at once; others wait until one ends.
+// maxClients bounds how many commands run at once; others wait until one ends, or
+// their clients have no patience left.
 const maxClients = 256
 
 var (

@@ -46,8 +46,8 @@ func (c *Caller) send(k kind, payload []byte) error {
 }
 
 // receive takes what the client sends until the connection ends, and returns why
-// the command should end, too. Each answer has a place to wait in; one that was
-// not asked for is a fault.
+// the command should end, too. Each answer has a place to wait in; one for
+// which there is no room is a fault.
 func (c *Caller) receive(cancel context.CancelCauseFunc) error {
 	defer close(c.wrote)
 	for {

@@ -23,7 +23,7 @@ type Server struct {
 }
 
 // Listen makes the socket of the agent of dir, and says in dir where it is.
-// program is this program's version: a client of another is refused. The caller
+// program is this program's version: a client of another does not use it. The caller
 // holds what only one process can hold for dir, and calls Serve or Close.
 func Listen(dir, program string) (*Server, error) {
 	path, err := newSocketPath(dir)
@@ -107,7 +107,7 @@ const acceptPause = 100 * time.Millisecond
 
 // serve runs the command of one client. It returns when the command has ended,
 // and both goroutines that it starts.
-func (s *Server) serve(ctx context.Context, conn *net.UnixConn, run func(context.Context, *Caller) int) {
+func (s *Server) serve(outer context.Context, conn *net.UnixConn, run func(context.Context, *Caller) int) {
 	// A client that is there and says nothing has no place to hold.
 	if conn.SetDeadline(time.Now().Add(patience)) != nil {
 		return
@@ -123,19 +123,16 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn, run func(context
 	if err != nil || conn.SetDeadline(time.Time{}) != nil {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(outer)
 	c := newCaller(ctx, conn, call)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		cancel(c.receive(cancel))
 	}()
-	// When the agent ends, a client that takes nothing must not hold it up.
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(context.Cause(ctx), ErrEnded) {
-			conn.SetDeadline(time.Now().Add(patience))
-		}
-	})
+	// When the agent ends, a client that takes nothing must not hold it up, not
+	// even one whose command was interrupted before.
+	stop := context.AfterFunc(outer, func() { conn.SetDeadline(time.Now().Add(patience)) })
 	code := runSafely(ctx, c, run)
 	stop()
 	c.send(kindExit, binary.BigEndian.AppendUint32(nil, uint32(code)))
