@@ -140,7 +140,7 @@ func (v *Vault) writeAnswer(key recordKey, asked []commitlog.ChangeID, ch *chang
 		if e == nil || len(e.pending) > 0 || liveSet(e.live) != liveSet(asked) {
 			return errStale
 		}
-		_, _, err = s.write(&txn{alone: true}, ch)
+		_, err = s.write(&txn{alone: true}, ch)
 		return err
 	})
 }

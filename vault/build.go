@@ -18,15 +18,15 @@ const maxUnverified = 64
 
 // build signs commits over what is in the outbox, until there are maxUnverified
 // or their blobs take maxBytes. What it signs is stored before it is sent, and
-// sent again as it is until it is verified or refused. It returns the number of
-// commits and whether more could be signed at once.
-func (s *state) build(maxBytes int) (n int, more bool, err error) {
+// sent again as it is until it is verified or refused. It reports whether more could
+// be signed at once.
+func (s *state) build(maxBytes int) (more bool, err error) {
 	if seq, _, _ := s.attempt(); seq != 0 {
-		return 0, false, nil
+		return false, nil
 	}
 	author, err := s.author()
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
 	unverified := 0
 	prev := author.LastLeaf
@@ -40,28 +40,28 @@ func (s *state) build(maxBytes int) (n int, more bool, err error) {
 		return true, nil
 	})
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
 	for size := 0; size < maxBytes; {
 		if unverified >= maxUnverified {
-			return n, false, nil
+			return false, nil
 		}
 		changes, err := s.nextCommit()
 		if err != nil || changes == nil {
-			return n, false, err
+			return false, err
 		}
 		c, err := s.sign(changes, prev, commitlog.KindData)
 		if errors.Is(err, commitlog.ErrLimit) || errors.Is(err, ErrNotUnderstood) {
 			// It cannot be sent as it is. The others can.
 			for _, p := range changes {
 				if err := s.setAside(p.key.tag(), p.local, err.Error()); err != nil {
-					return n, false, err
+					return false, err
 				}
 			}
 			continue
 		}
 		if err != nil {
-			return n, false, err
+			return false, err
 		}
 		if c == nil {
 			continue // there was nothing left to say
@@ -69,9 +69,8 @@ func (s *state) build(maxBytes int) (n int, more bool, err error) {
 		prev = c.Leaf()
 		size += int(c.Size())
 		unverified++
-		n++
 	}
-	return n, true, nil
+	return true, nil
 }
 
 // author returns what the log knows of this device, if it may sign.
@@ -390,10 +389,10 @@ func (s *state) setAside(tag keys.Tag, local uint64, reason string) error {
 }
 
 // retryAside puts what was set aside back into the outbox: a new session may
-// find its cause gone. It returns the number of changes.
-func (s *state) retryAside() (n int, err error) {
+// find its cause gone.
+func (s *state) retryAside() error {
 	var locals []uint64
-	err = s.aside.Scan(nil, func(k, _ []byte) (bool, error) {
+	err := s.aside.Scan(nil, func(k, _ []byte) (bool, error) {
 		locals = append(locals, be.Uint64(k))
 		return true, nil
 	})
@@ -403,17 +402,16 @@ func (s *state) retryAside() (n int, err error) {
 			continue // it stays aside: sending it again cannot help
 		}
 		if perr != nil {
-			return n, perr
+			return perr
 		}
 		if err := s.aside.Delete(localKey(local)); err != nil {
-			return n, err
+			return err
 		}
 		if err := s.unsent.Put(unsentKey(p.key.tag(), local), present); err != nil {
-			return n, err
+			return err
 		}
-		n++
 	}
-	return n, err
+	return err
 }
 
 // follow replaces, in a pending change, the ref to an own change by its place in

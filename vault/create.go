@@ -65,8 +65,9 @@ func Create(dir string, d *keyfile.Device, name string) (err error) {
 }
 
 // Vacant returns nil if Create may make a vault in dir: there is nothing, or what
-// an interrupted Create left. Otherwise it returns [ErrExists], or [ErrDamaged]
-// where a vault has lost its device file.
+// an interrupted Create left. Otherwise it returns [ErrExists], [ErrInUse] where
+// another program has its store open, or [ErrDamaged] where a vault has lost its
+// device file.
 func Vacant(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -39,11 +39,15 @@
 // vault open. Put and its like start no goroutine; Watch starts one, a sync two
 // while it has a connection, and opening many blobs one a core.
 //
-// Files: vault.go (opening, buckets), write.go and outbox.go (local changes),
-// record.go (what a record shows), strategy.go (which of several versions),
-// conflict.go with disputes.go and rivals.go (finding and listing conflicts),
-// listen.go, resolver.go with answer.go, settle.go (who is told of them, and
-// answers), versions.go (what was before), build.go (signing commits), apply.go (taking
-// commits in), engine.go with upload.go and fetch.go (a session, step by step),
-// sync.go (its driver), enrol.go (admitting a device).
+// Files: create.go and vault.go (making and opening a vault), write.go and
+// outbox.go (local changes), record.go (what a record shows), strategy.go (which of
+// several versions), conflict.go with disputes.go and rivals.go (finding and listing
+// conflicts), listen.go, resolver.go with answer.go, settle.go (who is told of them,
+// and answers), versions.go (what was before), times.go (expiry), build.go (signing
+// commits), open.go, apply.go and index.go (taking commits in); selection.go with
+// sweep.go, reselect.go, missing.go and lazy.go (what a device keeps); engine.go with
+// bind.go, download.go, upload.go, fetch.go, full.go, verify.go, mark.go and
+// patience.go (a session, step by step), session.go and run.go (its driver),
+// waiter.go, progress.go and sync.go (who asks, and is told), enrol.go (admitting a
+// device); transact.go with serialised.go and drive.go (transactions across devices).
 package vault

@@ -33,7 +33,7 @@ type engine struct {
 	heard time.Time // when the secondary last moved something on; zero: nothing is waited for
 
 	sentAll, gotAll uint64 // bytes that the connection has carried
-	carried, came   uint64 // of these, at heard; of those received, at logged
+	carried, came   uint64 // of these, and of those received, when moved last put heard, logged off
 	sentBy, gotBy   uint64 // at probed
 
 	phase     phase
@@ -134,7 +134,7 @@ func (v *Vault) retryAside() error {
 	if err := v.view(func(s *state) error { any = !s.aside.Empty(); return nil }); err != nil || !any {
 		return err
 	}
-	return v.update(func(s *state) error { _, err := s.retryAside(); return err })
+	return v.update(func(s *state) error { return s.retryAside() })
 }
 
 // receive takes a message of the secondary. Errors of package commitlog are

@@ -14,7 +14,7 @@ func (v *Vault) SetDial(dial func(context.Context, client.Server, client.Identit
 // SyncTelling is Sync that tells of every step where it is.
 func SyncTelling(ctx context.Context, v *Vault, o SyncOptions, told func(Progress)) error {
 	e := &engine{v: v, mode: o.Mode, full: o.Full}
-	o.Step = func() { told(e.progress("", nil)) }
+	o.Step = func() { told(e.progress("")) }
 	r := &runner{v: v, o: &o}
 	err := r.attempt(ctx, e, v.connect)
 	told(r.last)

@@ -163,7 +163,7 @@ func (v *Vault) writeAlone(ctx context.Context, c *change) (rev Revision, err er
 		return 0, err
 	}
 	err = v.write(func(s *state) (err error) {
-		rev, _, err = s.write(&txn{alone: true}, c)
+		rev, err = s.write(&txn{alone: true}, c)
 		return err
 	})
 	return rev, err

@@ -10,10 +10,10 @@ import (
 
 const (
 	// stallTime is how long a secondary may leave a session without anything
-	// that was asked for, whatever else it says. That it says nothing at all
-	// the connection finds out sooner.
+	// that was asked for, though the line carries next to nothing. That it is
+	// dead the connection finds out sooner.
 	stallTime = 2 * time.Minute
-	// stallBytes is what a line carries in that time that is slow, and not idle.
+	// stallBytes, each time, say that a line is slow and not idle.
 	stallBytes = 4 << 10
 	// probeTime is how long it may take to answer when it was asked whether it
 	// is still there.
@@ -61,7 +61,8 @@ func (e *engine) deadline() time.Time {
 func (e *engine) unseen() bool { return e.phase == phaseBound && e.size < e.acked }
 
 // stalled returns an error if the secondary has been owing for too long. What
-// it sends beside the matter, pings for example, does not count.
+// it sends beside the matter does not count, unless it amounts to what a slow line
+// carries: see moved.
 func (e *engine) stalled() error {
 	switch {
 	case !e.expects():

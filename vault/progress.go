@@ -163,9 +163,9 @@ func (n *notifier) end(err error) {
 }
 
 // progress says where the session is.
-func (e *engine) progress(st State, err error) Progress {
+func (e *engine) progress(st State) Progress {
 	p := Progress{
-		State: st, Err: err, Commits: e.size, Announced: max(e.announced, e.size),
+		State: st, Commits: e.size, Announced: max(e.announced, e.size),
 		Down: Transfer{Changes: e.report.Pulled, Bytes: e.pulledBytes, BytesLeft: e.left + e.missingBytes},
 		Up:   Transfer{Changes: e.report.Pushed, ChangesLeft: e.pending.changes, Bytes: e.up.bytes, BytesLeft: e.up.left},
 	}

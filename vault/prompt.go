@@ -18,7 +18,7 @@ func (v *Vault) write(fn func(*state) error) error {
 		if !s.sent.Empty() {
 			return nil
 		}
-		if _, _, err := s.build(buildBytes); err != nil {
+		if _, err := s.build(buildBytes); err != nil {
 			return notSigned{err}
 		}
 		return nil

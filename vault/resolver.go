@@ -28,7 +28,7 @@ type Resolver func(ctx context.Context, c Conflict) (Resolution, error)
 // answer is written as an automatic change, which gives way to every edit that
 // did not know of it.
 //
-// Answers are given when a sync has come in step, in a goroutine of the vault,
+// Answers are given from when a sync has come in step, in a goroutine of the vault,
 // so that a slow resolver holds up nothing. So that devices do not all answer
 // the same, the author of the newest version answers at once and the others
 // after one to ten minutes, if there is still need. A record of which a change

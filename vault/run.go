@@ -44,7 +44,8 @@ var (
 
 // Run keeps the vault in step until the context ends, the vault is closed, or
 // something happens that trying again cannot help: an alarm, a revocation, a
-// secondary that is another. While it is connected, local changes go out and
+// secondary that is another, does not know the device or needs another version,
+// another session of this device, trouble of the device's own. While it is connected, local changes go out and
 // others' come in at once; when it is not, it tries again after 1 s, then
 // longer, up to 5 minutes, or when the secondary said, or at [Vault.SyncNow]. A
 // vault has one Run at a time: a second returns [ErrRunning].
@@ -118,9 +119,9 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 	case <-r.v.closed:
 		return ErrClosed
 	}
-	r.say(e.progress(StateConnecting, nil))
+	r.say(e.progress(StateConnecting))
 	conn, err := r.open(ctx, func(ctx context.Context) (client.Messenger, error) {
-		return dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn, nil)) })
+		return dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn)) })
 	})
 	if err == nil {
 		err = r.session(ctx, conn, e)
@@ -130,7 +131,7 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 		}
 	}
 	r.total = r.total.plus(&e.report)
-	r.last = e.progress("", nil)
+	r.last = e.progress("")
 	r.tell.keep(r.last)
 	return r.v.alarm(err)
 }

@@ -175,6 +175,9 @@ func (v *Vault) SetSelection(ctx context.Context, sel Selection) error {
 // Selection returns what is kept on this device, and whether that has been
 // carried out: whether what is new has come, and what is not kept is forgotten.
 func (v *Vault) Selection(ctx context.Context) (sel Selection, done bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return Selection{}, false, err
+	}
 	err = v.view(func(s *state) error {
 		k, err := s.keeping()
 		if err != nil {

@@ -112,7 +112,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 				calm = true
 			}
 		}
-		r.say(e.progress(e.state(done), nil))
+		r.say(e.progress(e.state(done)))
 		var send chan<- []wire.Message
 		if len(queue) > 0 {
 			send = out

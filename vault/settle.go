@@ -112,7 +112,7 @@ func (n *Namespace) SettleBoth(ctx context.Context, name string, opts ...Option)
 		err = n.v.update(func(s *state) error {
 			var t txn
 			for _, c := range changes {
-				if _, _, err := s.write(&t, c); err != nil {
+				if _, err := s.write(&t, c); err != nil {
 					return err
 				}
 			}

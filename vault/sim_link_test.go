@@ -179,7 +179,7 @@ func (l *simLink) pump(m wire.Message) {
 // truthful looks at what a listener is told.
 func (l *simLink) truthful(done bool) {
 	e := l.engine
-	p := e.progress(e.state(done), nil)
+	p := e.progress(e.state(done))
 	if p.State == StateLive && (p.Down.BytesLeft > 0 || p.Commits < p.Announced || p.Commits != l.d.size || e.mode != PullOnly && !l.owner && p.Up.ChangesLeft > 0 && !l.d.identity.refused) {
 		l.d.w.fail("progress", "%s is said to be live, and to have %+v", l.d.name(), p)
 	}

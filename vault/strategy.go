@@ -74,6 +74,9 @@ func (n *Namespace) Strategy(ctx context.Context) (st Strategy, err error) {
 	if err := keys.ValidNamespace(n.name); err != nil {
 		return 0, opError("strategy", n.name, "", fmt.Errorf("%w: %v", ErrInvalid, err))
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	err = n.v.view(func(s *state) error {
 		st, err = s.strategy(n.v.keys.tag(n.name))
 		return err
@@ -93,7 +96,7 @@ func (s *state) setStrategy(namespace string, st Strategy) error {
 		return nil // it was said before, and not by the automatic record
 	}
 	a.strategy, a.name = uint8(st), namespace // whatever name another device has put there
-	_, _, err = s.write(&txn{alone: true}, &change{namespace: namespace, name: aboutName, value: a.encode()})
+	_, err = s.write(&txn{alone: true}, &change{namespace: namespace, name: aboutName, value: a.encode()})
 	return err
 }
 

@@ -86,7 +86,7 @@ func (tx *Tx) write(op string, c *change) (Revision, error) {
 		err = tx.look(c.name)
 	}
 	if err == nil {
-		rev, _, err = tx.s.write(&tx.txn, c)
+		rev, err = tx.s.write(&tx.txn, c)
 		switch {
 		case errors.Is(err, ErrCondition): // found before anything was written
 		case err != nil:

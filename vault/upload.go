@@ -121,8 +121,7 @@ func (e *engine) result(s *state, r *wire.Result) error {
 		if err := s.refuse(r.Seq, err.Error()); err != nil {
 			return err
 		}
-		_, err := s.retryAside()
-		return err
+		return s.retryAside()
 	}
 	return s.refuse(r.Seq, err.Error())
 }
@@ -153,7 +152,7 @@ func (e *engine) upload() ([]wire.Message, error) {
 			return nil, nil
 		}
 		err = e.v.update(func(s *state) error {
-			_, more, err := s.build(buildBytes)
+			more, err := s.build(buildBytes)
 			e.drained = !more
 			return err
 		})

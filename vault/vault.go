@@ -144,13 +144,13 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		return nil, err
 	}
 	if v.objects, err = store.OpenObjects(filepath.Join(dir, objectsDir)); err == nil {
+		err = v.checkLayout()
+	}
+	if err == nil {
 		err = v.addBuckets()
 	}
 	if err == nil {
 		err = v.view(func(s *state) error {
-			if version := s.meta.Get(metaVersion); len(version) != 1 || version[0] != schemaVersion {
-				return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
-			}
 			if s.log.Vault() != d.Vault {
 				return fmt.Errorf("%w: store and device file are of different vaults", ErrDamaged)
 			}
@@ -284,6 +284,17 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	s.feed.Append()
 	s.outbox.Append()
 	return s, nil
+}
+
+// checkLayout returns an error unless this program knows how the store is laid
+// out. Nothing is written before.
+func (v *Vault) checkLayout() error {
+	return v.view(func(s *state) error {
+		if version := s.meta.Get(metaVersion); len(version) != 1 || version[0] != schemaVersion {
+			return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
+		}
+		return nil
+	})
 }
 
 // view runs fn in a read transaction.

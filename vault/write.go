@@ -73,46 +73,45 @@ type txn struct {
 }
 
 // write makes a local change: it seals it, fixes what it supersedes, and puts
-// it into the outbox. It reports whether it did anything; deleting what is not
-// there does nothing.
-func (s *state) write(t *txn, c *change) (Revision, bool, error) {
+// it into the outbox. Deleting what is not there does nothing.
+func (s *state) write(t *txn, c *change) (Revision, error) {
 	v := s.v
 	tag := v.keys.tag(c.namespace)
 	key := v.keys.recordKey(tag, c.name)
 	e, err := s.record(key)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	if e == nil {
 		e = &entry{key: key, name: c.name}
 	}
 	heads, err := s.countHeads(e)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	if heads == 0 && (c.delete || c.cond != condition{}) {
 		// Whether there is such a record is known only where the namespace is kept.
 		if err := s.unknown(tag); errors.Is(err, ErrNotSelected) {
-			return 0, false, err
+			return 0, err
 		}
 	}
 	if err := c.cond.check(e, heads > 0 && (c.cond.expired || !e.expired(millis(v.conf.Now())))); err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	if c.delete && heads == 0 {
-		return e.rev, false, nil
+		return e.rev, nil
 	}
 	epoch, err := s.epoch()
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	refs, replaced, err := s.supersede(t, key, e)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	if replaced != nil {
 		if err := s.dropPending(replaced); err != nil {
-			return 0, false, err
+			return 0, err
 		}
 		e.pending = e.pending[:len(e.pending)-1]
 		if replaced.txn == t.first {
@@ -127,16 +126,16 @@ func (s *state) write(t *txn, c *change) (Revision, bool, error) {
 		// Nothing of the record was ever sent: it ends as if it had not been.
 		e.expires, e.available = 0, 0
 	} else if err := s.queue(t, c, e, key, epoch, refs); err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	if err := s.touch(key, e); err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	s.fed = true
 	if err := s.nameNamespace(tag, c.namespace); err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	return e.rev, true, s.setRecord(key, e)
+	return e.rev, s.setRecord(key, e)
 }
 
 // supersede returns what a write of the record names: all its heads, and for a

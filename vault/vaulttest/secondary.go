@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func (s *Secondary) stop(kill bool) {
 	s.mu.Lock()
 	r := s.running
 	s.running = nil
-	networks := s.networks
+	networks := slices.Clone(s.networks)
 	s.mu.Unlock()
 	if r == nil {
 		return
