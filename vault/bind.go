@@ -83,6 +83,7 @@ func (e *engine) onBound(b *wire.Bound) error {
 	}
 	e.phase, e.logged = phaseBound, e.now
 	e.first, e.need, e.announced = b.Size, b.Size, b.Size
+	e.said = Said{Bound: true, Size: b.Size, Root: b.Root, Last: b.Last}
 	return e.v.view(func(s *state) error {
 		refuse := func(err error, reason string, args ...any) error {
 			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)}

@@ -72,6 +72,9 @@ func (e *engine) onDownload(d *wire.Download) error {
 			return nil
 		})
 		if err != nil {
+			if next < len(in) && in[next] != nil {
+				e.said.Header = in[next].bundle.Commit.Raw
+			}
 			return err
 		}
 		e.logged = e.now

@@ -68,6 +68,8 @@ type engine struct {
 
 	probed time.Time // when it was asked for a sign of life; zero: it was not
 
+	said Said // what the secondary has said so far
+
 	report                   Report
 	pulledBytes, pushedBytes uint64     // of commits and objects
 	missingBytes             uint64     // of what has to be fetched

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/kistvault/kist/secondary/client"
 )
@@ -19,4 +20,25 @@ func SyncTelling(ctx context.Context, v *Vault, o SyncOptions, told func(Progres
 	err := r.attempt(ctx, e, v.connect)
 	told(r.last)
 	return err
+}
+
+// AlarmNames returns the kinds of alarms by name.
+func AlarmNames() map[string]error {
+	out := make(map[string]error)
+	for _, k := range alarmKinds {
+		out[k.name] = k.err
+	}
+	return out
+}
+
+// Reread returns an alarm as it is read from the store.
+func Reread(a *Alarm) *Alarm {
+	b, err := json.Marshal(a.json())
+	if err == nil {
+		a, err = parseAlarm(b)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return a
 }

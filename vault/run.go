@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -119,6 +118,11 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 	case <-r.v.closed:
 		return ErrClosed
 	}
+	if e.owner == nil {
+		if err := r.v.alarmed(); err != nil {
+			return err
+		}
+	}
 	r.say(e.progress(StateConnecting))
 	conn, err := r.open(ctx, func(ctx context.Context) (client.Messenger, error) {
 		return dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn)) })
@@ -133,7 +137,7 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 	r.total = r.total.plus(&e.report)
 	r.last = e.progress("")
 	r.tell.keep(r.last)
-	return r.v.alarm(err)
+	return e.keepAlarm(err)
 }
 
 // open dials. A vault that is closed or paused does not wait for that, and where
@@ -222,6 +226,9 @@ func (r *runner) rest(ctx context.Context) error {
 		if !paused {
 			return nil
 		}
+		if err := r.v.alarmed(); err != nil {
+			return err // a Sync in between has raised it
+		}
 		r.fail(errPaused, false) // those that came just before
 		p := r.last
 		p.State = StatePaused
@@ -272,6 +279,7 @@ func (v *Vault) Resume() { v.setPaused(false) }
 // runState is whether a Run is going on and whether it rests.
 type runState struct {
 	running, paused bool
+	alarms          int           // that were raised
 	changed         chan struct{} // closed and replaced when these change
 }
 
@@ -317,36 +325,4 @@ func retry(err error) (time.Duration, bool) {
 		return 0, true
 	}
 	return 0, false
-}
-
-// IsAlarm reports whether the error says that a secondary was caught at
-// something no honest one does.
-func IsAlarm(err error) bool {
-	var c *commitlog.CommitError
-	return errors.As(err, &c) && !errors.Is(err, commitlog.ErrVersion)
-}
-
-// alarm keeps an alarm for Status, and takes it back after a session that went
-// well.
-func (v *Vault) alarm(err error) error {
-	text := ""
-	if IsAlarm(err) {
-		text = err.Error()
-	} else if err != nil {
-		return err
-	}
-	var have string
-	verr := v.view(func(s *state) error { have = string(s.meta.Get(metaAlarm)); return nil })
-	if verr == nil && have != text {
-		verr = v.update(func(s *state) error {
-			if text == "" {
-				return s.meta.Delete(metaAlarm)
-			}
-			return s.meta.Put(metaAlarm, []byte(text))
-		})
-	}
-	if err != nil && verr != nil {
-		return fmt.Errorf("%w (and it could not be kept: %w)", err, verr)
-	}
-	return errors.Join(err, verr)
 }

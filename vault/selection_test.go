@@ -128,6 +128,7 @@ func TestSelectionHidesNothing(t *testing.T) {
 			if !vault.IsAlarm(err) || !errors.Is(err, commitlog.ErrOmission) {
 				t.Fatalf("got %v", err)
 			}
+			fatal(t, b.TryAgain(t.Context()))
 			sync(t, b) // from an honest one
 			inStep(t, b)
 			sameDigest(t, a, b)

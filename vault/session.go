@@ -69,7 +69,6 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	if err != nil {
 		return err
 	}
-	calm := false    // an alarm of an earlier session was taken back
 	look := func() { // at the clock and the connection
 		e.now = time.Now()
 		if counts {
@@ -105,12 +104,6 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 				return nil
 			}
 			r.v.prompt.Store(e.mode != PullOnly)
-			if !calm {
-				if err := r.v.alarm(nil); err != nil {
-					return err
-				}
-				calm = true
-			}
 		}
 		r.say(e.progress(e.state(done)))
 		var send chan<- []wire.Message

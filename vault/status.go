@@ -31,7 +31,7 @@ type Status struct {
 	Selection  Selection   // what is kept on this device
 	Selecting  bool        // … and the next sync has to carry that out
 	LastCommit *CommitInfo // nil: none
-	Alarm      string      // what the secondary was caught at; empty: nothing
+	Alarm      string      // what the secondary was caught at, and the sync is stopped for; empty: nothing. See Vault.Alarm
 }
 
 // A Device is one of the vault's devices.
@@ -108,7 +108,11 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if st.Undecided, err = s.undecided(); err != nil {
 			return err
 		}
-		st.Alarm = string(s.meta.Get(metaAlarm))
+		if a, err := s.alarm(); err != nil {
+			return err
+		} else if a != nil {
+			st.Alarm = a.text()
+		}
 		err = s.conflicts.Scan(nil, func(_, b []byte) (bool, error) {
 			c, err := parseConflictState(b)
 			if err == nil && c.differ {

@@ -77,8 +77,8 @@ func (v *Vault) connect(ctx context.Context, o *SyncOptions, signingIn func()) (
 // The report is never nil; the error is not nil if anything was left undone, but
 // for what the report itself lists (Aside, Quarantine). An error of package
 // commitlog is an alarm: the secondary was caught at something no honest one
-// does. Nothing was changed by what it sent, and Status says so until a sync
-// goes well.
+// does. Nothing was changed by what it sent. It stays, and every sync fails with it,
+// until [Vault.TryAgain].
 func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 	if err := v.ready(); err != nil {
 		return &Report{}, err
@@ -147,7 +147,7 @@ func (v *Vault) summary(r Report, err error) (*Report, error) {
 // the whole log as the owner, and has the authority admit this device. With an
 // invite's token it creates the vault at the secondary, if that does not have
 // it; without, an empty log is [commitlog.ErrNoGenesis]. It may be repeated
-// until it has gone well.
+// until it has gone well; to repeat it is to try again after an alarm.
 func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, o SyncOptions) (*Report, error) {
 	if a.Public().VaultID() != v.ID() {
 		return &Report{}, commitlog.ErrVaultIDMismatch
@@ -157,6 +157,9 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 		return &Report{}, ErrNoSecondary
 	}
 	s, err := server(servers[0])
+	if err == nil {
+		err = v.TryAgain(ctx)
+	}
 	if err != nil {
 		return &Report{}, err
 	}

@@ -102,6 +102,7 @@ func TestTransactAcknowledgedElsewhere(t *testing.T) {
 			t.Errorf("%d: %v, want ErrOwnCommitMissing and ErrOutcomeUnknown", off, err)
 		}
 		a.SetDial(nil)
+		fatal(t, a.TryAgain(t.Context()))
 		sync(t, a, b)
 	}
 	if count(t, a, "n") != 2 || undecided(t, a) != 0 {

@@ -217,6 +217,7 @@ const (
 	bucketConflicts  = "conflicts"  // record key → conflictState
 	bucketRaised     = "raised"     // record key → u8: what the listener has to be told of it
 	bucketTimed      = "timed"      // record key → —, of records with times
+	bucketAlarms     = "alarms"     // number → alarmJSON
 )
 
 var buckets = []string{
@@ -225,7 +226,7 @@ var buckets = []string{
 }
 
 // laterBuckets came later: where a store lacks them, Open makes and fills them.
-var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed}
+var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms}
 
 // schemaVersion is the version of the store's layout.
 const schemaVersion = 1
@@ -238,7 +239,7 @@ var (
 	metaControl   = []byte("control")   // number u64 ‖ hash 32: head of the control log
 	metaEnrol     = []byte("enrol")     // the control commit that admits this device, until it is in the log
 	metaPending   = []byte("pending")   // pendingSum
-	metaAlarm     = []byte("alarm")     // what the secondary was caught at
+	metaAlarm     = []byte("alarm")     // key in the bucket alarms: the one that stops the sync
 	metaSelection = []byte("selection") // sealed: see Selection.encode
 	metaSweep     = []byte("sweep")     // ID ‖ index: the change that the sweep looks at next
 	metaAttempt   = []byte("attempt")   // a transaction through the secondary that is not decided; see serialised.go
@@ -253,7 +254,7 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	conflicts, raised, timed *store.Bucket
+	conflicts, raised, timed, alarms *store.Bucket
 
 	kept     *keeping         // see keeping
 	fed      bool             // the feed has grown
@@ -278,7 +279,7 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	} {
 		*dst = tx.Lazy(buckets[i])
 	}
-	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed} {
+	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms} {
 		*dst = tx.Lazy(laterBuckets[i])
 	}
 	s.feed.Append()

@@ -73,8 +73,7 @@ func (v *Vault) WaitForUpload(ctx context.Context) error {
 	if err != nil || up == 0 {
 		return err
 	}
-	_, o := v.handOver(&waiter{ctx: ctx, up: up}, nil)
-	return o.err
+	return v.wait(&waiter{ctx: ctx, up: up})
 }
 
 // WaitForDownload returns when everything is here, and verified, that was in the
@@ -82,8 +81,21 @@ func (v *Vault) WaitForUpload(ctx context.Context) error {
 // [Vault.Run], and waits for one, over lost connections and pauses, until ctx
 // ends.
 func (v *Vault) WaitForDownload(ctx context.Context) error {
-	_, o := v.handOver(&waiter{ctx: ctx, down: true}, nil)
-	return o.err
+	return v.wait(&waiter{ctx: ctx, down: true})
+}
+
+// wait hands a waiter to a Run, whenever there is one. It does not wait for what
+// an alarm has stopped.
+func (v *Vault) wait(w *waiter) error {
+	for {
+		_, _, changed := v.running()
+		if err := v.alarmed(); err != nil {
+			return err
+		}
+		if taken, o := v.handOver(w, changed); taken {
+			return o.err
+		}
+	}
 }
 
 // lastLocal returns the local id of the newest change in the outbox that waits
