@@ -53,8 +53,8 @@ func (a *Alarm) Err() error {
 	return &Error{Op: "sync", Hint: "kist doctor", Err: fmt.Errorf("stopped by an alarm of %s: %w", a.Time.UTC().Format("2006-01-02 15:04 MST"), err)}
 }
 
-// text describes the alarm for Status.
-func (a *Alarm) text() string {
+// String describes the alarm in a line.
+func (a *Alarm) String() string {
 	return (&commitlog.CommitError{ID: a.Commit, Err: a.Kind, Reason: a.Reason}).Error()
 }
 

@@ -111,7 +111,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if a, err := s.alarm(); err != nil {
 			return err
 		} else if a != nil {
-			st.Alarm = a.text()
+			st.Alarm = a.String()
 		}
 		err = s.conflicts.Scan(nil, func(_, b []byte) (bool, error) {
 			c, err := parseConflictState(b)

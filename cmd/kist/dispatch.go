@@ -144,6 +144,31 @@ type held struct {
 	v      *vault.Vault
 	dir    string
 	states *states
+	again  chan struct{} // holds one: an alarm no longer stops the sync
+}
+
+// goOn has the agent sync again after an alarm.
+func (h *held) goOn() {
+	select {
+	case h.again <- struct{}{}:
+	default:
+	}
+}
+
+// keepInStep runs the vault's sync. An alarm ends that, and not the agent: what is
+// here can be used, and the sync goes on when the person says so.
+func (h *held) keepInStep(ctx context.Context) error {
+	for {
+		err := h.v.Run(ctx, vault.SyncOptions{Progress: h.states.tell})
+		if !vault.IsAlarm(err) {
+			return err
+		}
+		select {
+		case <-h.again:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // client is a client of this agent.

@@ -142,13 +142,10 @@ func (a *app) classify(err error) *failure {
 		return set(exitConflict, "choose another directory with --vault DIR")
 
 	// The log: what a secondary was caught at, or what was done to this device.
-	case is(commitlog.ErrDeviceStateRollback, commitlog.ErrEquivocation, commitlog.ErrOwnCommitMissing) && vault.IsAlarm(err):
-		f.detail("vault", a.vaultDir)
-		f.detail("meaning", "this directory is an old copy, or is used by two devices, or the secondary lost what it had confirmed")
-		return set(exitIntegrity, "keep this directory, and set the device up anew elsewhere: kist restore --vault OTHER --key FILE")
 	case vault.IsAlarm(err):
-		f.detail("meaning", "the secondary served something that no honest one does; nothing of it was taken over")
-		return set(exitIntegrity, "compare \"kist status --digest\" with your other devices before you sync again")
+		f.detail("vault", a.vaultDir)
+		f.detail("meaning", "nothing of it was taken over; nothing is sent or received until you say so")
+		return set(exitIntegrity, "kist doctor")
 	case is(vault.ErrRevoked, commitlog.ErrRevoked):
 		f.text = "this device was revoked: it may not sync any more"
 		f.detail("vault", a.vaultDir)

@@ -27,8 +27,11 @@ sync makes it try at once. Commands that make or replace a vault do not, and say
 
 It prints when it is in step and when it is not; with -v also what goes back and
 forth meanwhile, and with --json every change of its state. It ends by itself only
-where trying again cannot help: when the secondary was caught at something, or this
-device was revoked.`,
+where trying again cannot help, as when this device was revoked.
+
+When the secondary is caught at something, an alarm, it says so and stays: the other
+commands are served, and nothing is sent or received until kist doctor --try-again.
+kist status has exit status 9 as long as the alarm stands.`,
 		Example: `  kist run
   kist run -q &
   kist run --json | jq -r .state`,
@@ -47,7 +50,7 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 	if err != nil {
 		return err
 	}
-	h := &held{v: v, dir: a.vaultDir, states: &states{}}
+	h := &held{v: v, dir: a.vaultDir, states: &states{}, again: make(chan struct{}, 1)}
 	host := ""
 	if servers := v.Servers(); len(servers) > 0 {
 		host = hostOf(servers[0].URL)
@@ -65,7 +68,7 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 	}()
 
 	if host != "" {
-		err = v.Run(ctx, vault.SyncOptions{Progress: h.states.tell})
+		err = h.keepInStep(ctx)
 	} else {
 		a.say("this vault has no secondary: the other commands are served, and nothing is sent")
 		<-ctx.Done()
@@ -133,6 +136,9 @@ func (a *app) stateLine(p vault.Progress, host string) string {
 			return a.note.Yellow(word) + ", trying again: " + a.clean(p.Err.Error())
 		}
 		return word
+	}
+	if p.State == vault.StateAlarm && p.Err != nil {
+		return a.note.Red(word) + ": " + a.clean(p.Err.Error()) + "; nothing is sent or received: kist doctor"
 	}
 	if p.Err != nil {
 		return a.note.Red(word) + ": " + a.clean(p.Err.Error())

@@ -22,7 +22,8 @@ func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--digest]",
 		Short: "say how the vault is",
-		Long: `Say how the vault is, from what this device knows: nobody is asked.
+		Long: `Say how the vault is, from what this device knows: nobody is asked. While an alarm
+stops the sync, that comes first, and the exit status is 9.
 
 --digest prints one line, a hash over everything that the vault shows. It is equal
 on devices with equal content; "+N unsent" is added as long as there are changes
@@ -108,6 +109,10 @@ func (a *app) status(ctx context.Context, v *vault.Vault) error {
 	if err != nil {
 		return err
 	}
+	alarm, err := v.Alarm(ctx)
+	if err != nil {
+		return err
+	}
 	if a.json {
 		digest, err := digestText(ctx, v)
 		if err != nil {
@@ -117,12 +122,11 @@ func (a *app) status(ctx context.Context, v *vault.Vault) error {
 			return err
 		}
 	} else {
-		a.printStatus(st, last)
+		a.printStatus(st, alarm, last)
 	}
 	switch {
 	case st.Alarm != "":
-		f := &failure{code: exitIntegrity, text: "the secondary was caught at something that no honest one does; nothing of it was taken over",
-			hint: "compare \"kist status --digest\" with your other devices; kist sync shows whether it goes on"}
+		f := &failure{code: exitIntegrity, text: "an alarm stops the sync; what is on this device can be used", hint: "kist doctor"}
 		f.detail("alarm", st.Alarm)
 		return f
 	case st.Revoked:
@@ -131,7 +135,11 @@ func (a *app) status(ctx context.Context, v *vault.Vault) error {
 	return nil
 }
 
-func (a *app) printStatus(st *vault.Status, last *vault.CommitInfo) {
+func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.CommitInfo) {
+	if alarm != nil {
+		fmt.Fprintf(a.stdout, "%s\n", a.out.Red("ALARM: "+explanationOf(alarm).title))
+		fmt.Fprintf(a.stdout, "  seen %s; nothing of it was taken over, and nothing is sent or received: kist doctor\n", a.timeText(alarm.Time))
+	}
 	line := func(label, text string) {
 		fmt.Fprintf(a.stdout, "  %-10s  %s\n", label, a.show(text))
 	}

@@ -37,6 +37,7 @@ var rooms = []room{
 	{0, "internal/entries", "", ""},
 	{0, "internal/term", "", "golang.org/x/term"},
 	{0, "internal/testonly", "", ""},
+	{0, "internal/words", "", ""},
 	{0, "keys", "internal/bech32", ""},
 	{0, "keys/seal", "keys internal/chunked", ""},
 	{0, "keys/keyfile", "keys internal/durable internal/testonly", "filippo.io/age"},
@@ -55,7 +56,7 @@ var rooms = []room{
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
 	{3, "cmd/kistd", "commitlog/store secondary/wire secondary", "github.com/spf13"},
-	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term", "github.com/spf13"},
+	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term internal/words", "github.com/spf13"},
 }
 
 // beside are packages for tests and for work on kist, with those below them.

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strings"
+	"testing"
+
+	"github.com/kistvault/kist/vault"
+)
+
+// Every kind of alarm is explained, and nothing else is.
+func TestExplanations(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../vault/alarm.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || spec.Names[0].Name != "alarmKinds" {
+			return true
+		}
+		for _, e := range spec.Values[0].(*ast.CompositeLit).Elts {
+			kinds++
+			name := strings.Trim(e.(*ast.CompositeLit).Elts[0].(*ast.BasicLit).Value, `"`)
+			if e := explanations[name]; e.title == "" || len(e.may) < 60 {
+				t.Errorf("%s is not explained", name)
+			}
+		}
+		return false
+	})
+	if kinds != len(explanations) {
+		t.Errorf("%d kinds of alarms, %d explanations", kinds, len(explanations))
+	}
+	if e := explanationOf(&vault.Alarm{}); e.title != otherAlarm.title {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	if got := wrap("ä bb  ccc\ndddd e", 4); got != "ä bb\nccc\ndddd\ne" {
+		t.Errorf("%q", got)
+	}
+}
