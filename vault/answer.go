@@ -63,8 +63,8 @@ func (s *state) answerable(key recordKey) (c *conflictState, author bool, err er
 	}
 	var newest head
 	for _, h := range heads {
-		if !h.payload.Understood() {
-			return nil, false, nil
+		if h.unread != (commitlog.ChangeID{}) {
+			return nil, false, nil // it would be superseded unseen
 		}
 		if h.id.Compare(newest.id) > 0 {
 			newest = h

@@ -29,6 +29,13 @@ const maxClock = 1<<63 - 1
 // clockTime returns the time that a clock shows.
 func clockTime(c clock) time.Time { return time.UnixMilli(int64(c >> 16)) }
 
+// farFuture is how far ahead of this device's clock a version may be dated without
+// being pointed out. Nothing else comes of it: causality decides before clocks.
+const farFuture = 24 * time.Hour
+
+// ahead reports whether a clock is that far ahead of a time.
+func ahead(c clock, now time.Time) bool { return clockTime(c).After(now.Add(farFuture)) }
+
 // millis returns t in Unix milliseconds, 0 for the zero time.
 func millis(t time.Time) uint64 {
 	if t.IsZero() || t.UnixMilli() <= 0 {

@@ -43,7 +43,7 @@ func Create(dir string, d *keyfile.Device, name string) (err error) {
 			}
 		}
 		b := tx.Bucket(bucketMeta)
-		if err := b.Put(metaVersion, []byte{schemaVersion}); err != nil {
+		if err := errors.Join(b.Put(metaVersion, []byte{schemaVersion}), b.Put(metaUnderstands, []byte{understands})); err != nil {
 			return err
 		}
 		return b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName))

@@ -131,6 +131,11 @@ func (v *Vault) addBuckets() error {
 		if err != nil {
 			return err
 		}
+		if slices.Contains(lacking, bucketUnread) {
+			if err := s.fillUnread(); err != nil {
+				return err
+			}
+		}
 		return s.records.Scan(nil, func(k, b []byte) (bool, error) {
 			key := recordKey(k)
 			e, err := v.keys.parseEntry(key, b)

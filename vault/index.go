@@ -1,10 +1,10 @@
 package vault
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/kistvault/kist/commitlog"
-	"github.com/kistvault/kist/keys"
 )
 
 // An indexer brings the records of one commit's changes up to date. It keeps the
@@ -58,7 +58,11 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 			return err
 		}
 		if o.reason != "" {
-			if err := s.quarantine.Put(changeKey(id), []byte(o.reason)); err != nil {
+			if err := errors.Join(s.quarantine.Put(changeKey(id), []byte(o.reason)), s.setUnread(id, o)); err != nil {
+				return err
+			}
+		} else if s.unread.Get(changeKey(id)) != nil {
+			if err := s.unread.Delete(changeKey(id)); err != nil {
 				return err
 			}
 		}
@@ -155,19 +159,20 @@ func (ix *indexer) flush() error {
 func (ix *indexer) unlist() error {
 	s := ix.s
 	for id := range ix.superseded {
-		h, err := s.openChange(id)
+		key, h, err := s.readable(id)
 		if err != nil {
 			return err
 		}
-		if h == nil {
+		if key == (recordKey{}) {
 			continue // it never came or never opened, and is in no record
 		}
-		header, err := s.log.Header(id.Commit)
-		if err != nil {
-			return err
+		name := ""
+		if h != nil {
+			name = h.payload.Name
+		} else if s.records.Get(key[:]) == nil {
+			continue
 		}
-		key := s.v.keys.recordKey(keys.Tag(header[6:22]), h.payload.Name)
-		e, err := ix.entry(key, h.payload.Name)
+		e, err := ix.entry(key, name)
 		if err != nil {
 			return err
 		}

@@ -44,6 +44,9 @@ func (n *Namespace) ask(name string) (here bool, err error) {
 		if err == nil {
 			here, err = s.valueHere(h.payload)
 		}
+		if err == nil && !here && h.unread != (commitlog.ChangeID{}) {
+			err = fmt.Errorf("%w: it is the value of an earlier version, which is not fetched any more", ErrNotHere)
+		}
 		if err == nil && !here && h.local != 0 {
 			err = fmt.Errorf("%w: a value that was not sent is gone", ErrDamaged)
 		}
@@ -88,8 +91,7 @@ func (s *state) show(namespace, name string) (e *entry, h *head, siblings int, e
 	if len(heads) == 0 {
 		return nil, nil, 0, s.absence(e)
 	}
-	h, err = s.understood(&heads[0])
-	return e, h, len(distinct(heads)) - 1, err
+	return e, &heads[0], len(distinct(heads)) - 1, nil
 }
 
 // unknown says why there is no entry for a record: there is no such record, or

@@ -249,6 +249,11 @@ func (n *Namespace) version(key recordKey, id commitlog.ChangeID, local uint64) 
 				return err
 			}
 			h = &opened
+		} else if u, err := s.unreadable(id); err != nil {
+			return err
+		} else if u != nil {
+			rec = &Record{Namespace: n.name, Commit: id, Unread: id, Live: s.log.Live(key.tag(), id)}
+			return nil
 		} else if h, err = s.openChange(id); err != nil {
 			return err
 		}

@@ -36,6 +36,11 @@ type Record struct {
 	Pending     bool               // it is not in the verified log yet
 	Away        bool               // its value was left at the secondary: see Namespace.Fetch
 	Siblings    int                // versions written at the same time beside this one
+	Ahead       bool               // Time is more than a day ahead of this device's clock: one of the two is wrong
+	// Unread is the version that the record would show if this program could use
+	// it: what is here is the newest one before it that it can. Zero: none. In a
+	// history it is set, to Commit, in a version that cannot be used itself.
+	Unread commitlog.ChangeID
 
 	clock clock // tells versions by this device apart while they are not in the log
 }
@@ -254,39 +259,10 @@ func (s *state) absence(e *entry) error {
 			return fmt.Errorf("%w: it has not come yet, sync first", ErrNotHere)
 		}
 		if s.quarantine.Get(changeKey(id)) != nil {
-			return fmt.Errorf("%w: change %v does not open", ErrNotUnderstood, id)
+			return fmt.Errorf("%w: version %v cannot be used, and no version before it is here", ErrNotUnderstood, id)
 		}
 	}
 	return ErrNotFound
-}
-
-// understood returns the head, or the newest version before it that this
-// program understands.
-func (s *state) understood(h *head) (*head, error) {
-	for !h.payload.Understood() {
-		if h.local != 0 {
-			return nil, ErrNotUnderstood
-		}
-		named, err := s.log.Named(h.id)
-		if err != nil {
-			return nil, err
-		}
-		var best *head
-		for _, id := range named {
-			a, err := s.openChange(id)
-			if err != nil {
-				return nil, err
-			}
-			if a != nil && (best == nil || a.compare(best, StrategyTimestamp) > 0) {
-				best = a
-			}
-		}
-		if best == nil {
-			return nil, ErrNotUnderstood
-		}
-		h = best
-	}
-	return h, nil
 }
 
 // toRecord describes a head. It does not set the value.
@@ -296,7 +272,7 @@ func (s *state) toRecord(namespace string, e *entry, h *head) *Record {
 		Namespace: namespace, Name: p.Name, ContentType: p.ContentType, Commit: h.id,
 		Time: clockTime(p.HLC), Device: s.deviceName(h.device), Pending: h.local != 0,
 		Expires: fromMillis(p.Expires), Available: fromMillis(p.Available),
-		Deleted: h.op == commitlog.OpDelete, Size: int64(len(p.Value)), clock: p.HLC,
+		Deleted: h.op == commitlog.OpDelete, Size: int64(len(p.Value)), Unread: h.unread, Ahead: ahead(p.HLC, s.v.conf.Now()), clock: p.HLC,
 	}
 	if e != nil {
 		r.Revision, r.Live = e.rev, true

@@ -95,11 +95,11 @@ func (v *Vault) openOne(o *opened, sealer *seal.Key, tag keys.Tag, ch *commitlog
 	}
 	switch {
 	case (ch.Op == commitlog.OpDelete) != (p.Form == seal.FormDelete):
-		o.known, o.reason = false, "content and change do not agree"
+		o.understood, o.reason = false, "content and change do not agree"
 	case (p.Object != nil) != ch.HasObject(), p.Object != nil && commitlog.Hash(p.Object.Hash) != ch.ObjectHash:
-		o.known, o.reason = false, "content and object do not agree"
+		o.understood, o.reason = false, "content and object do not agree"
 	}
-	if p.Name == aboutName {
+	if p.Name == aboutName && o.understood {
 		o.about = bytes.Clone(p.Value)
 	}
 	return buf

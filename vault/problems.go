@@ -2,6 +2,8 @@ package vault
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
 )
@@ -25,10 +27,13 @@ const (
 	ProblemQuarantine ProblemKind = "quarantined"
 	// ProblemMissing: a change whose content has not come.
 	ProblemMissing ProblemKind = "missing"
+	// ProblemAhead: a record that is dated more than a day ahead of this device's
+	// clock. It is shown as it is.
+	ProblemAhead ProblemKind = "ahead"
 )
 
-// Problems lists the changes that Status counts as Aside, Quarantine and
-// Missing, at most limit of each kind.
+// Problems lists what Status counts as Aside, Quarantine, Missing and Ahead, at
+// most limit of each kind. For the last it goes through all records.
 func (v *Vault) Problems(ctx context.Context, limit int) (out []Problem, err error) {
 	err = v.view(func(s *state) error {
 		n := 0
@@ -52,17 +57,60 @@ func (v *Vault) Problems(ctx context.Context, limit int) (out []Problem, err err
 		}
 		begin()
 		err = s.quarantine.Scan(nil, func(k, reason []byte) (bool, error) {
-			return add(Problem{Kind: ProblemQuarantine, Change: parseChangeKey(k), Reason: string(reason)})
+			id := parseChangeKey(k)
+			p := Problem{Kind: ProblemQuarantine, Change: id, Reason: string(reason)}
+			u, err := s.unreadable(id)
+			if err != nil {
+				return false, err
+			}
+			if u != nil {
+				if p.Record, err = s.recordName(u.key); err != nil {
+					return false, err
+				}
+				switch {
+				case u.show != (commitlog.ChangeID{}):
+					p.Reason += fmt.Sprintf("; version %v is shown instead", u.show)
+				case p.Record != "":
+					p.Reason += "; no version before it is here"
+				}
+			}
+			return add(p)
 		})
 		if err != nil {
 			return err
 		}
 		begin()
-		return s.missing.Scan(nil, func(k, _ []byte) (bool, error) {
+		err = s.missing.Scan(nil, func(k, _ []byte) (bool, error) {
 			return add(Problem{Kind: ProblemMissing, Change: parseChangeKey(k), Reason: "its content has not come yet"})
+		})
+		if err != nil {
+			return err
+		}
+		begin()
+		now := v.conf.Now()
+		return s.records.Scan(nil, func(k, b []byte) (bool, error) {
+			e, err := v.keys.parseEntry(recordKey(k), b)
+			if err != nil || !ahead(e.clock, now) || e.name == aboutName || e.hidden(millis(now)) {
+				return ctx.Err() == nil, errors.Join(err, ctx.Err())
+			}
+			rec, err := s.get(s.namespaceName(e.key.tag()), e)
+			if err != nil || !rec.Ahead {
+				return true, nil // it is counted elsewhere, or gone
+			}
+			return add(Problem{Kind: ProblemAhead, Record: rec.Namespace + "/" + rec.Name, Change: rec.Commit,
+				Reason: fmt.Sprintf("dated %s by %s", rec.Time.UTC().Format("2006-01-02"), rec.Device)})
 		})
 	})
 	return out, err
+}
+
+// recordName returns namespace/name of a record in the index, "" if it is not.
+func (s *state) recordName(key recordKey) (string, error) {
+	e, err := s.record(key)
+	if err != nil || e == nil {
+		return "", err
+	}
+	return s.namespaceName(key.tag()) + "/" + e.name, nil
 }
 
 func parseChangeKey(k []byte) commitlog.ChangeID {

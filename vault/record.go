@@ -196,10 +196,11 @@ type head struct {
 	op      commitlog.Op
 	payload *seal.Payload
 	object  commitlog.Hash
+	unread  commitlog.ChangeID // not zero: the live change that this is shown instead of; see unread
 }
 
 // heads returns the record's heads, the one to show first. Deletes are not
-// heads, and neither is what does not open.
+// heads. Instead of what cannot be used it has the version before it, if that can.
 func (s *state) heads(e *entry) ([]head, error) {
 	var covered map[commitlog.ChangeID]bool
 	var out []head
@@ -221,7 +222,7 @@ func (s *state) heads(e *entry) ([]head, error) {
 		if covered[id] {
 			continue
 		}
-		h, err := s.openChange(id)
+		_, h, err := s.readable(id)
 		if err != nil {
 			return nil, err
 		}
@@ -272,7 +273,7 @@ func (s *state) join(e *entry) error {
 	}
 	if len(e.live) > 1 && len(heads) > 0 {
 		for _, h := range heads {
-			if i := slices.Index(e.live, h.id); i >= 0 {
+			if i := slices.Index(e.live, h.at()); i >= 0 {
 				e.live[0], e.live[i] = e.live[i], e.live[0]
 				break
 			}

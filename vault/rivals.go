@@ -96,7 +96,7 @@ func (s *state) rivals(key recordKey, e *entry, heads []head) ([]head, error) {
 			if h.local != 0 || d.local != 0 || common(named[j], d.named) {
 				return false, nil
 			}
-			header, err := s.log.Header(h.id.Commit)
+			header, err := s.log.Header(h.at().Commit)
 			return err == nil && be.Uint64(header[78:]) >= uint64(d.id.Commit), err
 		}
 		all := true
@@ -128,7 +128,7 @@ func (s *state) rivals(key recordKey, e *entry, heads []head) ([]head, error) {
 // named returns the changes in the log that a head names.
 func (s *state) named(h *head) ([]commitlog.ChangeID, error) {
 	if h.local == 0 {
-		return s.log.Named(h.id)
+		return s.log.Named(h.at())
 	}
 	p, err := s.pendingChange(h.local)
 	if err != nil {

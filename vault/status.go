@@ -25,6 +25,7 @@ type Status struct {
 	Undecided  int // transactions of Transact that may come into the log yet, or may be there
 	Missing    int // changes whose content is to be here and has not come
 	Quarantine int // changes whose content cannot be used
+	Ahead      int // records dated more than a day ahead of this device's clock; see Record.Ahead
 	Conflicts  int // records with several versions that differ; see Vault.Conflicts
 	Devices    []Device
 	Namespaces []NamespaceStatus
@@ -194,6 +195,9 @@ func (s *state) countRecords(ctx context.Context, st *Status, now uint64) error 
 			return true, err
 		}
 		st.Records++
+		if ahead(e.clock, s.v.conf.Now()) {
+			st.Ahead++
+		}
 		st.Namespaces[len(st.Namespaces)-1].Records++
 		return true, nil
 	})

@@ -185,7 +185,7 @@ func (h *head) place(g *head) int {
 	if a, b := h.local != 0, g.local != 0; a != b {
 		return order(a)
 	}
-	return h.id.Compare(g.id)
+	return h.at().Compare(g.at())
 }
 
 // order is a comparison's result.

@@ -136,13 +136,18 @@ func (s *state) forgetContent(tag keys.Tag, id commitlog.ChangeID) (did bool, er
 	if err != nil || blob == nil {
 		return false, err
 	}
-	h, err := s.openChange(id)
+	key, _, err := s.readable(id)
 	if err != nil {
 		return false, err
 	}
-	if h != nil {
-		kept, err := s.unindex(s.v.keys.recordKey(tag, h.payload.Name), id)
+	if key != (recordKey{}) {
+		kept, err := s.unindex(key, id)
 		if err != nil || kept {
+			return false, err
+		}
+	}
+	if s.unread.Get(changeKey(id)) != nil {
+		if err := s.unread.Delete(changeKey(id)); err != nil {
 			return false, err
 		}
 	}

@@ -154,10 +154,7 @@ func (s *state) get(namespace string, e *entry) (*Record, error) {
 	if len(heads) == 0 {
 		return nil, s.absence(e)
 	}
-	h, err := s.understood(&heads[0])
-	if err != nil {
-		return nil, err
-	}
+	h := &heads[0]
 	rec := s.toRecord(namespace, e, h)
 	rec.Siblings = len(distinct(heads)) - 1
 	here, err := s.valueHere(h.payload)

@@ -150,6 +150,9 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		err = v.addBuckets()
 	}
 	if err == nil {
+		err = v.reread()
+	}
+	if err == nil {
 		err = v.view(func(s *state) error {
 			if s.log.Vault() != d.Vault {
 				return fmt.Errorf("%w: store and device file are of different vaults", ErrDamaged)
@@ -218,6 +221,7 @@ const (
 	bucketRaised     = "raised"     // record key → u8: what the listener has to be told of it
 	bucketTimed      = "timed"      // record key → —, of records with times
 	bucketAlarms     = "alarms"     // number → alarmJSON
+	bucketUnread     = "unread"     // ID ‖ index → unread: what cannot be used, live or not
 )
 
 var buckets = []string{
@@ -226,23 +230,24 @@ var buckets = []string{
 }
 
 // laterBuckets came later: where a store lacks them, Open makes and fills them.
-var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms}
+var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms, bucketUnread}
 
 // schemaVersion is the version of the store's layout.
 const schemaVersion = 1
 
 // Keys of the bucket meta.
 var (
-	metaVersion   = []byte("version")   // u8
-	metaName      = []byte("name")      // sealed name of this device
-	metaSequence  = []byte("sequence")  // u64: the highest sequence number this device has signed with
-	metaControl   = []byte("control")   // number u64 ‖ hash 32: head of the control log
-	metaEnrol     = []byte("enrol")     // the control commit that admits this device, until it is in the log
-	metaPending   = []byte("pending")   // pendingSum
-	metaAlarm     = []byte("alarm")     // key in the bucket alarms: the one that stops the sync
-	metaSelection = []byte("selection") // sealed: see Selection.encode
-	metaSweep     = []byte("sweep")     // ID ‖ index: the change that the sweep looks at next
-	metaAttempt   = []byte("attempt")   // a transaction through the secondary that is not decided; see serialised.go
+	metaVersion     = []byte("version")     // u8
+	metaName        = []byte("name")        // sealed name of this device
+	metaSequence    = []byte("sequence")    // u64: the highest sequence number this device has signed with
+	metaControl     = []byte("control")     // number u64 ‖ hash 32: head of the control log
+	metaEnrol       = []byte("enrol")       // the control commit that admits this device, until it is in the log
+	metaPending     = []byte("pending")     // pendingSum
+	metaAlarm       = []byte("alarm")       // key in the bucket alarms: the one that stops the sync
+	metaSelection   = []byte("selection")   // sealed: see Selection.encode
+	metaSweep       = []byte("sweep")       // ID ‖ index: the change that the sweep looks at next
+	metaUnderstands = []byte("understands") // u8: what the program understood that has tried last what is in unread
+	metaAttempt     = []byte("attempt")     // a transaction through the secondary that is not decided; see serialised.go
 )
 
 // state is the vault's store within a transaction.
@@ -254,7 +259,7 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	conflicts, raised, timed, alarms *store.Bucket
+	conflicts, raised, timed, alarms, unread *store.Bucket
 
 	kept     *keeping         // see keeping
 	fed      bool             // the feed has grown
@@ -279,7 +284,7 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	} {
 		*dst = tx.Lazy(buckets[i])
 	}
-	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms} {
+	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms, &s.unread} {
 		*dst = tx.Lazy(laterBuckets[i])
 	}
 	s.feed.Append()

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -128,9 +129,16 @@ func (s *state) versionAt(e *entry, id commitlog.ChangeID) (*head, error) {
 	if !slices.Contains(e.live, id) && s.versions.Get(versionKey(e.key, id)) == nil {
 		return nil, fmt.Errorf("%w: no version of it at %v", ErrNotFound, id)
 	}
+	if u, err := s.unreadable(id); err != nil || u != nil {
+		return nil, errors.Join(err, ErrNotUnderstood)
+	}
 	h, err := s.openChange(id)
-	if err == nil && h == nil {
-		err = fmt.Errorf("the content of version %v is not here", id)
+	switch {
+	case err != nil || h != nil:
+	case s.missing.Get(changeKey(id)) != nil:
+		err = fmt.Errorf("%w: version %v has not come yet, sync first", ErrNotHere, id)
+	default:
+		err = fmt.Errorf("%w: the content of version %v is not here", ErrNotFound, id)
 	}
 	return h, err
 }
@@ -213,11 +221,11 @@ func (s *state) ended(e *entry) (out []head, err error) {
 		if older[id] {
 			continue
 		}
-		h, err := s.openChange(id)
+		_, h, err := s.readable(id)
 		if err != nil {
 			return nil, err
 		}
-		if h != nil && h.payload.Understood() {
+		if h != nil {
 			out = append(out, *h)
 		}
 	}
