@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 )
@@ -160,9 +161,9 @@ func (s *state) sort(e *entry, heads []head) error {
 
 // compare orders heads; the greater one is shown. It is a total order: no two
 // changes have one place, and only one pending change of a record is a head.
-// What is not understood comes below all that is.
+// What stands in for what cannot be used comes below all that can.
 func (h *head) compare(g *head, st Strategy) int {
-	if a, b := h.payload.Understood(), g.payload.Understood(); a != b {
+	if a, b := h.unread == (commitlog.ChangeID{}), g.unread == (commitlog.ChangeID{}); a != b {
 		return order(a)
 	}
 	switch st {

@@ -69,7 +69,12 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 		add("quarantine", checkOK, "", "every change can be read")
 	}
 	add("device key", checkNote, "", "%s", protectionText(a.vaultDir))
-	add("clock", checkOK, "", "this device says %s", time.Now().In(a.zone()).Format("2006-01-02 15:04:05 MST"))
+	clock := time.Now().In(a.zone()).Format("2006-01-02 15:04:05 MST")
+	if st.Ahead > 0 {
+		add("clocks", checkNote, "", "this device says %s; %s dated in the future, so a clock was wrong there or is here: kist status -v lists them", clock, plural(st.Ahead, "record is", "records are"))
+	} else {
+		add("clocks", checkOK, "", "this device says %s, and nothing is dated after that", clock)
+	}
 	return out, nil
 }
 

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -42,5 +46,20 @@ func TestExplanations(t *testing.T) {
 func TestWrap(t *testing.T) {
 	if got := wrap("ä bb  ccc\ndddd e", 4); got != "ä bb\nccc\ndddd\ne" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A record that shows an earlier version says so.
+func TestWarnOfUnread(t *testing.T) {
+	var out, note bytes.Buffer
+	a := &app{caller: caller{stdout: &out, stderr: &note, zone: func() *time.Location { return time.UTC }}}
+	rec := &vault.Record{Namespace: "notes", Name: "x", Unread: commitlog.ChangeID{Commit: 7, Index: 1}}
+	a.warnOf("notes/x", rec)
+	if !strings.Contains(note.String(), `"notes/x" has a newer version (7.1) that this program cannot read`) {
+		t.Errorf("%q", note.String())
+	}
+	b, err := json.Marshal(recordJSON("record", rec))
+	if err != nil || !strings.Contains(string(b), `"unread":"7.1"`) {
+		t.Errorf("%s, %v", b, err)
 	}
 }

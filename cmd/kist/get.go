@@ -51,6 +51,7 @@ What could harm a terminal is not written to one, unless with --force.`,
 				if rec.Siblings > 0 && at == "" {
 					a.warn("%q was written on several devices at once; this is one of the versions: kist conflicts %s settles it", args[0], quote(args[0]))
 				}
+				a.warnOf(args[0], rec)
 				switch {
 				case a.json:
 					return a.getJSON(rec, r)
@@ -82,7 +83,27 @@ func (a *app) openAt(ctx context.Context, ns *vault.Namespace, name, at string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return ns.OpenVersion(ctx, name, id)
+	rec, r, err := ns.OpenVersion(ctx, name, id)
+	switch {
+	case errors.Is(err, vault.ErrNotHere): // only what is live is fetched
+		err = &failure{code: exitNotFound, err: err, text: fmt.Sprintf("the value of version %s is not on this device, and earlier versions are not fetched", at)}
+	case errors.Is(err, vault.ErrNotFound):
+		err = &failure{code: exitNotFound, err: err, text: err.Error()}
+	default:
+		return rec, r, err
+	}
+	err.(*failure).hint = "kist history " + quote(ns.Name()+"/"+name) + ", which says what is here"
+	return nil, nil, err
+}
+
+// warnOf says what a person should know of a version that is shown.
+func (a *app) warnOf(arg string, rec *vault.Record) {
+	if rec.Unread.Commit != 0 {
+		a.warn("%q has a newer version (%v) that this program cannot read: this is the one before it. What you write takes the place of both", arg, rec.Unread)
+	}
+	if rec.Ahead {
+		a.warn("%q is dated %s by %s, which is not yet: a clock is wrong there or here", arg, a.timeText(rec.Time), rec.Device)
+	}
 }
 
 // getText writes a value to a terminal as long as it is harmless.

@@ -62,6 +62,8 @@ The first column is what "kist get --at" and "kist revert" take.`,
 					switch {
 					case rec.Deleted:
 						size, state = "—", "removed"
+					case rec.Unread == rec.Commit && rec.Commit.Commit != 0:
+						size, state = "—", "cannot be read by this program"
 					case rec.Time.IsZero():
 						size, state = "—", "content not here"
 					case rec.Commit == shown.Commit && rec.Pending == shown.Pending && rec.Time.Equal(shown.Time):
@@ -72,6 +74,9 @@ The first column is what "kist get --at" and "kist revert" take.`,
 						state = "hidden until " + a.timeText(rec.Available)
 					case rec.Live:
 						state = "at the same time"
+					}
+					if rec.Ahead {
+						state = strings.TrimSpace(state + " (dated in the future)")
 					}
 					if rec.Away {
 						state = strings.TrimSpace(state + " (value not here)")

@@ -117,6 +117,12 @@ func (a *app) listOne(ctx context.Context, ns *vault.Namespace, name string, w i
 	if rec.Siblings > 0 {
 		marks += fmt.Sprintf(" (%s)", plural(rec.Siblings+1, "version", "versions"))
 	}
+	if rec.Unread.Commit != 0 {
+		marks += " (not the newest version: that cannot be read)"
+	}
+	if rec.Ahead {
+		marks += " (dated in the future)"
+	}
 	if !rec.Expires.IsZero() {
 		marks += " (until " + a.timeText(rec.Expires) + ")"
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,6 +50,7 @@ func TestMain(m *testing.M) {
 //	unfinished DIR KEY         make what an interrupted onboarding leaves
 //	waitfor FILE TEXT          wait until the file holds the text
 //	waitserved DIR             wait until an agent serves the vault in DIR
+//	future DIR NAMESPACE/NAME  put a record with a clock that is eight years ahead
 //	demo DIR                   copy testdata/demo
 //
 // kist-other is kist of another version.
@@ -81,6 +83,7 @@ func TestScript(t *testing.T) {
 			"unfinished":  unfinishedVault,
 			"waitfor":     waitFor,
 			"waitserved":  waitServed,
+			"future":      future,
 			"demo": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(demo)))
 			},
@@ -146,6 +149,15 @@ func unfinishedVault(ts *testscript.TestScript, neg bool, args []string) {
 		Vault: f.Vault, ID: k.ID(), Seed: seed, Authority: f.Root.Authority().Public(), TagSecret: f.Root.TagSecret(),
 		Epochs: []keys.Epoch{{Number: 1, Secret: f.Root.Epoch(1)}}, Servers: f.Servers,
 	}, "half"))
+}
+
+// future puts a record with a clock that is years ahead.
+func future(ts *testscript.TestScript, neg bool, args []string) {
+	namespace, name, _ := strings.Cut(args[1], "/")
+	v, err := vault.Open(context.Background(), ts.MkAbs(args[0]), vault.Config{Now: func() time.Time { return time.Now().AddDate(8, 0, 0) }})
+	ts.Check(err)
+	_, err = v.Namespace(namespace).Put(context.Background(), name, []byte("early\n"))
+	ts.Check(errors.Join(err, v.Close()))
 }
 
 // buildServer builds kistd once.

@@ -50,14 +50,19 @@ type jsonRecord struct {
 	Live        bool       `json:"live"`
 	Pending     bool       `json:"pending"`
 	Siblings    int        `json:"siblings"`
-	Away        bool       `json:"away,omitempty"` // its value was left at the secondary
+	Away        bool       `json:"away,omitempty"`   // its value was left at the secondary
+	Unread      string     `json:"unread,omitempty"` // a newer version that this program cannot use, and instead of which this is shown
+	Ahead       bool       `json:"ahead,omitempty"`  // its time is more than a day ahead
 }
 
 func recordJSON(kind string, r *vault.Record) jsonRecord {
 	j := jsonRecord{
 		Version: jsonVersion, Type: kind, jsonAddress: jsonName(r.Namespace, r.Name), ContentType: r.ContentType, Size: r.Size,
 		Revision: uint64(r.Revision), Time: jsonTime(r.Time), Device: r.Device, Expires: jsonTime(r.Expires),
-		Available: jsonTime(r.Available), Deleted: r.Deleted, Live: r.Live, Pending: r.Pending, Siblings: r.Siblings, Away: r.Away,
+		Available: jsonTime(r.Available), Deleted: r.Deleted, Live: r.Live, Pending: r.Pending, Siblings: r.Siblings, Away: r.Away, Ahead: r.Ahead,
+	}
+	if r.Unread.Commit != 0 {
+		j.Unread = r.Unread.String()
 	}
 	if r.Commit.Commit != 0 {
 		j.Commit = r.Commit.String()

@@ -23,7 +23,9 @@ func newStatus(a *app) *cobra.Command {
 		Use:   "status [--digest]",
 		Short: "say how the vault is",
 		Long: `Say how the vault is, from what this device knows: nobody is asked. While an alarm
-stops the sync, that comes first, and the exit status is 9.
+stops the sync, that comes first, and the exit status is 9. With -v it lists what is
+not in order: changes that were refused, cannot be read or have not come, and records
+that are dated in the future.
 
 --digest prints one line, a hash over everything that the vault shows. It is equal
 on devices with equal content; "+N unsent" is added as long as there are changes
@@ -123,6 +125,11 @@ func (a *app) status(ctx context.Context, v *vault.Vault) error {
 		}
 	} else {
 		a.printStatus(st, alarm, last)
+		if a.verbose {
+			if err := a.listOdd(ctx, v); err != nil {
+				return err
+			}
+		}
 	}
 	switch {
 	case st.Alarm != "":
@@ -176,10 +183,13 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		line("refused", plural(st.Aside, "change", "changes")+" of this device: kist sync tells why")
 	}
 	if st.Quarantine > 0 {
-		line("quarantine", plural(st.Quarantine, "change", "changes")+" cannot be read: kist sync tells why")
+		line("quarantine", plural(st.Quarantine, "change", "changes")+" cannot be read, and all others can: kist status -v lists them")
 	}
 	if st.Missing > 0 {
 		line("missing", "the content of "+plural(st.Missing, "change", "changes")+": kist sync gets it")
+	}
+	if st.Ahead > 0 {
+		line("clocks", plural(st.Ahead, "record is", "records are")+" dated in the future: kist status -v lists them")
 	}
 	if len(st.Devices) > 0 {
 		line("devices", devicesText(st))
@@ -187,6 +197,15 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 	if last != nil {
 		line("last", fmt.Sprintf("%s, by %s (commit %d)", a.timeText(last.Time), last.Device, last.ID))
 	}
+}
+
+// listOdd lists what status counts as not in order.
+func (a *app) listOdd(ctx context.Context, v *vault.Vault) error {
+	list, err := v.Problems(ctx, maxListed)
+	for _, p := range list {
+		fmt.Fprintf(a.stdout, "  - %s\n", a.show(string(p.Kind)+": "+problemText(p)))
+	}
+	return err
 }
 
 // lastChange returns the last commit that changed records; nil if there is none.
@@ -292,6 +311,7 @@ type jsonStatus struct {
 	Quarantine int             `json:"quarantine"`
 	Missing    int             `json:"missing"`
 	Conflicts  int             `json:"conflicts"`
+	Ahead      int             `json:"ahead"` // records dated more than a day ahead
 	Devices    []jsonDevice    `json:"devices"`
 	Namespaces []jsonNamespace `json:"namespaces"`
 	Selection  jsonSelection   `json:"selection"`
@@ -351,7 +371,7 @@ func (s *summary) json(dir string) *jsonStatus {
 		Device:     jsonDevice{ID: st.Device.String(), Name: st.DeviceName, This: true, Revoked: st.Revoked},
 		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, State: stateWord(st), Commits: st.Commits,
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
-		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts,
+		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
 		Selection: selectionJSON(&st.Selection, !st.Selecting),
 	}

@@ -157,13 +157,19 @@ func (a *app) problems(ctx context.Context, v *vault.Vault, r *vault.Report) err
 		return err
 	}
 	for _, p := range list {
-		what := p.Record
-		if what == "" {
-			what = "change " + p.Change.String()
+		if p.Kind != vault.ProblemAhead {
+			f.detail("- "+string(p.Kind), problemText(p))
 		}
-		f.detail("- "+string(p.Kind), fmt.Sprintf("%q: %s", what, p.Reason))
 	}
 	return f
+}
+
+func problemText(p vault.Problem) string {
+	what := p.Record
+	if what == "" {
+		what = "change " + p.Change.String()
+	}
+	return fmt.Sprintf("%q: %s", what, p.Reason)
 }
 
 // listProblems is problems for a vault that is closed again.
