@@ -26,8 +26,10 @@
 //
 // What the secondary serves is checked, commit by commit, against the log that
 // this device has verified (package commitlog). What cannot be true is an alarm:
-// the sync ends, and nothing of it is kept. What is authentic and cannot be used
-// is put in quarantine, listed, and holds up nothing.
+// the sync ends, nothing of it is taken over, and every other sync is refused until
+// [Vault.TryAgain]; see [Alarm]. What is authentic and cannot be used is put in
+// quarantine, listed, and holds up nothing: the record shows the version before it
+// ([Record.Unread]).
 //
 // The directory of a vault shows no name, namespace, value or device name to who
 // can read its store and objects but not device.key. That file is protected by

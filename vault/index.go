@@ -159,7 +159,7 @@ func (ix *indexer) flush() error {
 func (ix *indexer) unlist() error {
 	s := ix.s
 	for id := range ix.superseded {
-		key, h, err := s.readable(id)
+		key, h, err := s.recordOf(id)
 		if err != nil {
 			return err
 		}

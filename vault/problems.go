@@ -27,13 +27,10 @@ const (
 	ProblemQuarantine ProblemKind = "quarantined"
 	// ProblemMissing: a change whose content has not come.
 	ProblemMissing ProblemKind = "missing"
-	// ProblemAhead: a record that is dated more than a day ahead of this device's
-	// clock. It is shown as it is.
-	ProblemAhead ProblemKind = "ahead"
 )
 
-// Problems lists what Status counts as Aside, Quarantine, Missing and Ahead, at
-// most limit of each kind. For the last it goes through all records.
+// Problems lists the changes that Status counts as Aside, Quarantine and
+// Missing, at most limit of each kind.
 func (v *Vault) Problems(ctx context.Context, limit int) (out []Problem, err error) {
 	err = v.view(func(s *state) error {
 		n := 0
@@ -80,25 +77,31 @@ func (v *Vault) Problems(ctx context.Context, limit int) (out []Problem, err err
 			return err
 		}
 		begin()
-		err = s.missing.Scan(nil, func(k, _ []byte) (bool, error) {
+		return s.missing.Scan(nil, func(k, _ []byte) (bool, error) {
 			return add(Problem{Kind: ProblemMissing, Change: parseChangeKey(k), Reason: "its content has not come yet"})
 		})
-		if err != nil {
-			return err
-		}
-		begin()
-		now := v.conf.Now()
+	})
+	return out, err
+}
+
+// Ahead lists the records that Status counts as Ahead, without their values, at most
+// limit. It goes through all records. They are shown as they are: causality decides
+// before clocks, and the next edit is later.
+func (v *Vault) Ahead(ctx context.Context, limit int) (out []*Record, err error) {
+	now := v.conf.Now()
+	err = v.view(func(s *state) error {
 		return s.records.Scan(nil, func(k, b []byte) (bool, error) {
 			e, err := v.keys.parseEntry(recordKey(k), b)
 			if err != nil || !ahead(e.clock, now) || e.name == aboutName || e.hidden(millis(now)) {
 				return ctx.Err() == nil, errors.Join(err, ctx.Err())
 			}
-			rec, err := s.get(s.namespaceName(e.key.tag()), e)
-			if err != nil || !rec.Ahead {
-				return true, nil // it is counted elsewhere, or gone
+			heads, err := s.heads(e)
+			if err == nil && len(heads) > 0 {
+				if rec := s.toRecord(s.namespaceName(e.key.tag()), e, &heads[0]); rec.Ahead {
+					out = append(out, rec)
+				}
 			}
-			return add(Problem{Kind: ProblemAhead, Record: rec.Namespace + "/" + rec.Name, Change: rec.Commit,
-				Reason: fmt.Sprintf("dated %s by %s", rec.Time.UTC().Format("2006-01-02"), rec.Device)})
+			return len(out) < limit, err
 		})
 	})
 	return out, err

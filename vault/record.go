@@ -222,7 +222,7 @@ func (s *state) heads(e *entry) ([]head, error) {
 		if covered[id] {
 			continue
 		}
-		_, h, err := s.readable(id)
+		h, err := s.standing(id)
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +267,7 @@ func (s *state) join(e *entry) error {
 		if h.payload.HLC <= maxClock {
 			e.clock = max(e.clock, h.payload.HLC)
 		}
-		if i == 0 {
+		if i == 0 && h.unread == (commitlog.ChangeID{}) { // a stand-in's were superseded
 			e.expires, e.available = h.payload.Expires, h.payload.Available
 		}
 	}

@@ -136,7 +136,7 @@ func (s *state) forgetContent(tag keys.Tag, id commitlog.ChangeID) (did bool, er
 	if err != nil || blob == nil {
 		return false, err
 	}
-	key, _, err := s.readable(id)
+	key, _, err := s.recordOf(id)
 	if err != nil {
 		return false, err
 	}

@@ -58,7 +58,7 @@ func (s *state) setUnread(id commitlog.ChangeID, o *opened) error {
 	}
 	var best *head
 	for _, n := range named {
-		key, h, err := s.readable(n)
+		key, h, err := s.recordOf(n)
 		if err != nil {
 			return err
 		}
@@ -89,35 +89,45 @@ func (s *state) setUnread(id commitlog.ChangeID, o *opened) error {
 	return s.unread.Put(changeKey(id), append(slices.Clone(u.key[:]), changeKey(u.show)...))
 }
 
-// readable returns the record that a change of the log is about, zeros if that is
-// not known here, and the version that is shown of the change: it itself, its
+// standing returns the version that is shown of a change of the log: it itself, its
 // stand-in, or nil.
-func (s *state) readable(id commitlog.ChangeID) (key recordKey, h *head, err error) {
+func (s *state) standing(id commitlog.ChangeID) (h *head, err error) {
 	u, err := s.unreadable(id)
-	if err != nil {
-		return key, nil, err
-	}
-	if u == nil {
-		if h, err = s.openChange(id); err != nil || h == nil {
-			return key, nil, err
-		}
-		header, err := s.log.Header(id.Commit)
-		if err != nil {
-			return key, nil, err
-		}
-		key = s.v.keys.recordKey(keys.Tag(header[6:22]), h.payload.Name)
-		if !h.payload.Understood() {
+	switch {
+	case err != nil:
+		return nil, err
+	case u == nil:
+		if h, err = s.openChange(id); h != nil && !h.payload.Understood() {
 			h = nil // a newer program has used this store
 		}
-		return key, h, nil
-	}
-	if u.show == (commitlog.ChangeID{}) {
-		return u.key, nil, nil
+		return h, err
+	case u.show == (commitlog.ChangeID{}):
+		return nil, nil
 	}
 	if h, err = s.openChange(u.show); h != nil {
 		h.unread = id
 	}
-	return u.key, h, err
+	return h, err
+}
+
+// recordOf returns the record that a change of the log is about, zeros if that is
+// not known here, and what is shown of the change.
+func (s *state) recordOf(id commitlog.ChangeID) (key recordKey, h *head, err error) {
+	if h, err = s.standing(id); err != nil {
+		return key, nil, err
+	}
+	u, err := s.unreadable(id)
+	if u != nil || h == nil || err != nil {
+		if u != nil {
+			key = u.key
+		}
+		return key, h, err
+	}
+	header, err := s.log.Header(id.Commit)
+	if err != nil {
+		return key, nil, err
+	}
+	return s.v.keys.recordKey(keys.Tag(header[6:22]), h.payload.Name), h, nil
 }
 
 // at returns the change that a head is there for: itself, or the one that cannot

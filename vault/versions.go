@@ -221,7 +221,7 @@ func (s *state) ended(e *entry) (out []head, err error) {
 		if older[id] {
 			continue
 		}
-		_, h, err := s.readable(id)
+		h, err := s.standing(id)
 		if err != nil {
 			return nil, err
 		}

@@ -90,7 +90,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 			return err
 		}
 	}
-	total, siblings := 0, 0
+	total, siblings, unread := 0, 0, 0
 	var bad [][2]string
 	var left []string // not kept on this device
 	var offline error // why nothing can be fetched
@@ -127,6 +127,9 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 			default:
 				n++
 				siblings += rec.Siblings
+				if rec.Unread.Commit != 0 {
+					unread++
+				}
 			}
 		}
 		total += n
@@ -153,6 +156,9 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 	}
 	if siblings > 0 {
 		a.warn("%s written at the same time as what was exported: kist history", plural(siblings, "version was", "versions were"))
+	}
+	if unread > 0 {
+		a.warn("%s exported as it was before, since its newest version cannot be read: kist status -v", plural(unread, "record was", "records were"))
 	}
 	if len(bad) == 0 {
 		return nil

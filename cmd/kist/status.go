@@ -205,6 +205,13 @@ func (a *app) listOdd(ctx context.Context, v *vault.Vault) error {
 	for _, p := range list {
 		fmt.Fprintf(a.stdout, "  - %s\n", a.show(string(p.Kind)+": "+problemText(p)))
 	}
+	if err != nil {
+		return err
+	}
+	ahead, err := v.Ahead(ctx, maxListed)
+	for _, rec := range ahead {
+		fmt.Fprintf(a.stdout, "  - %s\n", a.show(fmt.Sprintf("future: %q: dated %s by %s", rec.Namespace+"/"+rec.Name, a.timeText(rec.Time), rec.Device)))
+	}
 	return err
 }
 

@@ -157,9 +157,7 @@ func (a *app) problems(ctx context.Context, v *vault.Vault, r *vault.Report) err
 		return err
 	}
 	for _, p := range list {
-		if p.Kind != vault.ProblemAhead {
-			f.detail("- "+string(p.Kind), problemText(p))
-		}
+		f.detail("- "+string(p.Kind), problemText(p))
 	}
 	return f
 }
