@@ -135,7 +135,11 @@ func TestWatchTellsTimes(t *testing.T) {
 			if rec.Deleted {
 				state = "gone"
 			}
-			got = append(got, fmt.Sprintf("%v %s %s", time.Since(start).Round(time.Second), rec.Name, state))
+			line := fmt.Sprintf("%v %s %s", time.Since(start).Round(time.Second), rec.Name, state)
+			if n := len(got); n > 0 && got[n-1] == line {
+				continue // it was read between the two puts of one record
+			}
+			got = append(got, line)
 			if len(got) == 6 {
 				put("written", vault.Expires(start.Add(150*time.Minute)))
 			}
