@@ -26,7 +26,7 @@ const (
 // explanations are by the name of the alarm.
 var explanations = map[string]explanation{
 	"rollback": {"the secondary has gone back to an older history",
-		"It has fewer commits than it had shown to this device before. Most often it was restored from a backup that is older than its last day, and what was written since is on your devices alone. It may also be that somebody wants your devices to forget what was written since. " + backup, ""},
+		"It has fewer commits than it had shown to this device before. Most often it was restored from an older backup, and what was written after that is on your devices alone. It may also be that somebody wants your devices to forget what was written since. " + backup, ""},
 	"fork": {"the secondary shows another history than before",
 		"What it shows does not continue the history that this device has verified. Either it was restored from a backup, and other devices have written since; or it shows different histories to different devices, so that they do not see what the others write. Comparing with another device tells which: with the same words on both, the history has changed behind both; with other words, your devices were shown different ones. " + backup, ""},
 	"omission": {"the secondary left something out",

@@ -54,7 +54,7 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 	case st.Aside > 0:
 		add("outbox", checkBad, "kist sync", "the secondary refused %s of this device: kist sync tells why", plural(st.Aside, "change", "changes"))
 	case st.Pending > 0 && st.Secondary != "":
-		add("outbox", checkNote, "", "%s to send: kist sync", plural(st.Pending, "change is", "changes are"))
+		add("outbox", checkNote, "", "%s to send: kist sync", plural(st.Pending, "change", "changes"))
 	default:
 		add("outbox", checkOK, "", "nothing waits to be sent")
 	}
