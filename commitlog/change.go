@@ -127,7 +127,7 @@ func (c *Change) EntrySize() int {
 // The changes share the memory of list.
 func ParseChanges(list []byte, n int) ([]Change, error) {
 	// The smallest entry bounds the count before anything is allocated for it.
-	if minEntry := 39; n < 1 || n > MaxChanges || len(list) < n*minEntry {
+	if n < 1 || n > MaxChanges || len(list) < n*minEntry {
 		return nil, fmt.Errorf("%w: %d bytes for %d changes", ErrMalformed, len(list), n)
 	}
 	changes := make([]Change, n)
@@ -152,11 +152,14 @@ func ParseChange(b []byte) (Change, []byte, error) {
 	return c, rest, err
 }
 
+// minEntry is the size of the smallest entry: one without object and refs.
+const minEntry = 39
+
 var errShort = fmt.Errorf("%w: list ends within a change", ErrMalformed)
 
 func (c *Change) parse(b []byte) (rest []byte, err error) {
 	whole := b
-	if len(b) < 39 {
+	if len(b) < minEntry {
 		return nil, errShort
 	}
 	c.Op = Op(b[0])
@@ -200,6 +203,9 @@ func (c *Change) parse(b []byte) (rest []byte, err error) {
 		r := Ref{Own: b[0] == 1, At: binary.BigEndian.Uint64(b[1:]), Index: binary.BigEndian.Uint16(b[9:])}
 		if r.At == 0 || !r.Own && r.At >= MaxLog {
 			return nil, fmt.Errorf("%w: ref to %d", ErrMalformed, r.At)
+		}
+		if r.Own && c.Op == OpRestate {
+			return nil, fmt.Errorf("%w: a restate of what its author has not seen in the log", ErrMalformed)
 		}
 		if i > 0 && c.Refs[i-1].Compare(r) >= 0 {
 			return nil, fmt.Errorf("%w: refs do not ascend", ErrMalformed)

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,7 +48,13 @@ type State interface {
 	Vault() keys.VaultID
 	// Size is the number of commits in the log.
 	Size() uint64
-	// RootAt returns the Merkle root of the first size commits; size ≤ Size.
+	// Base is the size that a checkpoint vouched for and whose commits are not
+	// all here; 0: they are. Below it, Change and OwnCommit know what is live.
+	Base() uint64
+	// BaseSeq returns the author's last sequence number at the base, 0 for none.
+	BaseSeq(id keys.DeviceID) uint64
+	// RootAt returns the Merkle root of the first size commits; size ≤ Size. Below
+	// the base it knows those that were proven.
 	RootAt(size uint64) (Hash, error)
 	// ControlTag is the tag of the control log, zero before commit 1.
 	ControlTag() (keys.Tag, error)
@@ -65,9 +72,15 @@ type State interface {
 	Change(id ChangeID) (ChangeInfo, bool, error)
 	// Restates returns the live restates that name the change.
 	Restates(named ChangeID) ([]ChangeID, error)
-	// Named returns the changes that a change in the log names, by commit ID.
+	// AnyRestate reports whether the namespace has a live restate.
+	AnyRestate(tag keys.Tag) (bool, error)
+	// Named returns the changes that a restate in the log names, by commit ID.
 	Named(id ChangeID) ([]ChangeID, error)
 }
+
+// ErrNeedsHistory: what a commit does to the log cannot be told before the log
+// below the base is here. It says nothing about the commit.
+var ErrNeedsHistory = errors.New("the history below the base is needed first")
 
 // Effects is what appending a checked commit does to the log.
 type Effects struct {
@@ -76,6 +89,7 @@ type Effects struct {
 	Void       []uint16     // restates of this commit that are void, ascending
 	Superseded []ChangeID   // changes that are no longer live, distinct
 	Named      [][]ChangeID // for each change: what it names, by commit ID, ascending
+	Unresolved bool         // it names something that may be below the base and is not live
 }
 
 // IsVoid reports whether the commit's change at index is a void restate.
@@ -206,14 +220,15 @@ func checkRefs(s State, c *Commit, id CommitID) (*Effects, error) {
 	edited := make(map[ChangeID]bool) // named by its puts and deletes
 	var inOrder []ChangeID            // the keys of edited
 	own := make(map[uint64]CommitID)  // own sequence numbers, resolved
+	base := CommitID(s.Base())
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		if len(ch.Refs) == 0 {
 			continue
 		}
-		named := make([]ChangeID, len(ch.Refs))
+		named := make([]ChangeID, 0, len(ch.Refs))
 		allLive := true
-		for j, r := range ch.Refs {
+		for _, r := range ch.Refs {
 			at := CommitID(r.At)
 			if r.Own {
 				var known bool
@@ -224,6 +239,18 @@ func checkRefs(s State, c *Commit, id CommitID) (*Effects, error) {
 					}
 					own[r.At] = at
 				}
+				if at == 0 && c.Header.SeenSize < uint64(base) && r.At <= s.BaseSeq(c.Header.Device) {
+					// It has no live change, but a restate's end may hang on it.
+					restates, err := s.AnyRestate(c.Header.Tag)
+					if err != nil {
+						return nil, err
+					}
+					if restates {
+						return nil, ErrNeedsHistory
+					}
+					e.Unresolved = true
+					continue
+				}
 				if at == 0 {
 					return refuse(i, ErrMalformed, "names own sequence number %d, which is not in the log", r.At)
 				}
@@ -231,20 +258,23 @@ func checkRefs(s State, c *Commit, id CommitID) (*Effects, error) {
 					return refuse(i, ErrMalformed, "names own sequence number %d, which it had seen as commit %d", r.At, at)
 				}
 			}
-			named[j] = ChangeID{at, r.Index}
-			info, ok, err := s.Change(named[j])
+			n := ChangeID{at, r.Index}
+			named = append(named, n)
+			info, ok, err := s.Change(n)
 			if err != nil {
 				return nil, err
 			}
 			switch {
+			case !ok && at <= base:
+				e.Unresolved = true
 			case !ok:
-				return refuse(i, ErrMalformed, "names %v, which is not in the log", named[j])
+				return refuse(i, ErrMalformed, "names %v, which is not in the log", n)
 			case info.Tag != c.Header.Tag:
-				return refuse(i, ErrScope, "names %v, of another namespace", named[j])
+				return refuse(i, ErrScope, "names %v, of another namespace", n)
 			case info.Op == OpDelete:
-				return refuse(i, ErrMalformed, "names %v, a delete", named[j])
+				return refuse(i, ErrMalformed, "names %v, a delete", n)
 			}
-			if !info.Live || gone[named[j]] {
+			if !info.Live || gone[n] {
 				allLive = false
 			}
 		}
@@ -282,6 +312,11 @@ func checkRefs(s State, c *Commit, id CommitID) (*Effects, error) {
 				continue
 			}
 			judged[r] = true
+			if info, _, err := s.Change(r); err != nil {
+				return nil, err
+			} else if info.Tag != c.Header.Tag {
+				continue // below the base its ref may name what this author may not write to
+			}
 			named, err := s.Named(r)
 			if err != nil {
 				return nil, err

@@ -187,19 +187,8 @@ func (c *Commit) validate() error {
 		case OpRestate:
 			restates = true
 		}
-		if c.Header.Kind == KindControl && (ch.Op != OpPut || len(ch.Refs) > 0 || ch.HasObject()) {
-			return fmt.Errorf("%w: change %d of a control commit is not a plain put", ErrMalformed, i)
-		}
-		if c.Header.Kind != KindControl && ch.BlobSize > MaxBlob {
-			return fmt.Errorf("%w: blob of %d bytes", ErrLimit, ch.BlobSize)
-		}
-		for _, r := range ch.Refs {
-			if !r.Own && r.At > c.Header.SeenSize {
-				return fmt.Errorf("%w: change %d names commit %d, beyond the seen size %d", ErrMalformed, i, r.At, c.Header.SeenSize)
-			}
-			if r.Own && r.At >= c.Header.Seq {
-				return fmt.Errorf("%w: change %d names own sequence number %d, not an earlier one", ErrMalformed, i, r.At)
-			}
+		if err := c.Header.allows(ch); err != nil {
+			return fmt.Errorf("change %d: %w", i, err)
 		}
 	}
 	if deletes && restates {
@@ -207,6 +196,25 @@ func (c *Commit) validate() error {
 	}
 	if n := c.Size(); n > MaxCommitBytes {
 		return fmt.Errorf("%w: commit of %d bytes", ErrLimit, n)
+	}
+	return nil
+}
+
+// allows checks the rules that bind one change and the header of its commit.
+func (h *Header) allows(ch *Change) error {
+	if h.Kind == KindControl && (ch.Op != OpPut || len(ch.Refs) > 0 || ch.HasObject()) {
+		return fmt.Errorf("%w: not a plain put, in a control commit", ErrMalformed)
+	}
+	if h.Kind != KindControl && ch.BlobSize > MaxBlob {
+		return fmt.Errorf("%w: blob of %d bytes", ErrLimit, ch.BlobSize)
+	}
+	for _, r := range ch.Refs {
+		if !r.Own && r.At > h.SeenSize {
+			return fmt.Errorf("%w: names commit %d, beyond the seen size %d", ErrMalformed, r.At, h.SeenSize)
+		}
+		if r.Own && r.At >= h.Seq {
+			return fmt.Errorf("%w: names own sequence number %d, not an earlier one", ErrMalformed, r.At)
+		}
 	}
 	return nil
 }

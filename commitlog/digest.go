@@ -2,7 +2,9 @@ package commitlog
 
 import (
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
+	"fmt"
 	"hash"
 
 	"github.com/kistvault/kist/keys"
@@ -15,6 +17,7 @@ import (
 //	             commit ID u64 ‖ index u16 ‖ leaf 32 ‖ SHA-256 of the change's entry 32
 type StateHash struct {
 	Count uint64 // live changes added
+	Bytes uint64 // of their blobs
 	h     hash.Hash
 }
 
@@ -31,6 +34,26 @@ func (s *StateHash) Add(id ChangeID, leaf Hash, entry []byte) {
 	copy(b[42:], e[:])
 	s.h.Write(b[:])
 	s.Count++
+	s.Bytes += uint64(binary.BigEndian.Uint32(entry[33:])) // Change
+}
+
+// AppendBinary appends what was added so far to dst, for UnmarshalBinary to go on
+// from: count u64 ‖ bytes u64 ‖ the state of the hash, as the standard library
+// writes it.
+func (s *StateHash) AppendBinary(dst []byte) ([]byte, error) {
+	dst = binary.BigEndian.AppendUint64(dst, s.Count)
+	dst = binary.BigEndian.AppendUint64(dst, s.Bytes)
+	return s.h.(encoding.BinaryAppender).AppendBinary(dst)
+}
+
+// UnmarshalBinary goes on from what AppendBinary has written.
+func (s *StateHash) UnmarshalBinary(b []byte) error {
+	if len(b) < 16 {
+		return fmt.Errorf("%w: state hash of %d bytes", ErrMalformed, len(b))
+	}
+	s.Count, s.Bytes = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+	s.h = sha256.New()
+	return s.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(b[16:])
 }
 
 // Sum returns the state hash of what was added so far.

@@ -44,6 +44,9 @@ var (
 	ErrControlFork = errors.New("control log forks")
 	// ErrNoGenesis: the log does not begin with a genesis statement.
 	ErrNoGenesis = errors.New("no genesis statement")
+	// ErrCheckpoint: a checkpoint draws something else from the log than is in it,
+	// or the live changes that were served with it are not those that it names.
+	ErrCheckpoint = errors.New("checkpoint and log do not agree")
 	// ErrVaultIDMismatch: this belongs to another vault.
 	ErrVaultIDMismatch = errors.New("this belongs to another vault")
 	// ErrOwnCommitMissing: a commit of this device was acknowledged, and the

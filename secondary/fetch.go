@@ -37,6 +37,15 @@ func (s *Session) notFound(request uint32, err error) (wire.Message, error) {
 	if !errors.Is(err, wire.ErrNotFound) {
 		return nil, err
 	}
+	return s.refuse(request, err)
+}
+
+// refuse answers a request with an error that has a code. Any other ends the
+// session.
+func (s *Session) refuse(request uint32, err error) (wire.Message, error) {
+	if wire.CodeOf(err) == 0 {
+		return nil, err
+	}
 	e := answer(s.server.config.Logger, err)
 	e.Request = request
 	return e, nil

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/kistvault/kist/commitlog"
-	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -21,6 +20,8 @@ type flow struct {
 	words   []wire.Message // BOUND and UNBOUND, before all else
 	fetches []*wire.Fetch  // to be answered
 	log     *logFlow       // nil: not bound
+	state   *stateFlow     // nil: no SNAPSHOT is under way
+	past    *pastFlow      // nil: no READ is under way
 }
 
 // logFlow is how far a bound session has sent the log.
@@ -58,7 +59,7 @@ func (f *flow) stop() {
 	f.unbind()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.words, f.fetches = nil, nil
+	f.words, f.fetches, f.state, f.past = nil, nil, nil, nil
 }
 
 // bind answers BIND and begins to follow the log after the device's position.
@@ -77,13 +78,7 @@ func (s *Session) bind(ctx context.Context, m *wire.Bind) error {
 	}
 	log.follows = m.Size <= bound.Size && m.Root == bound.Root
 	log.target = bound.Size
-	log.request = engine.ReadRequest{Vault: s.vault(), After: commitlog.CommitID(m.Size)}
-	if m.Tags != nil {
-		log.request.Tags = make(map[keys.Tag]bool, len(m.Tags))
-		for _, t := range m.Tags {
-			log.request.Tags[t] = true
-		}
-	}
+	log.request = engine.ReadRequest{Vault: s.vault(), After: commitlog.CommitID(m.Size), Tags: wanted(m.Tags)}
 	if m.Flags&wire.BindStubs != 0 {
 		log.request.Stubs = &s.me.device
 	}
@@ -185,6 +180,34 @@ func (s *Session) next(ctx context.Context) (wire.Message, error) {
 	if m, ok := pop(&f.fetches); ok {
 		return s.blobs(ctx, m)
 	}
+	if f.state != nil {
+		m, err := f.state.next(ctx)
+		if err != nil || m.Done {
+			f.state = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+	if m, err := f.follow(ctx, s); m != nil || err != nil {
+		return m, err
+	}
+	if f.past != nil { // after all else: it is what nobody waits for
+		m, last, err := f.past.next(ctx, s.server.config.Engine)
+		if err != nil || last {
+			f.past = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+	return nil, nil
+}
+
+// follow returns the next message of the log that the session is bound to.
+func (f *flow) follow(ctx context.Context, s *Session) (wire.Message, error) {
 	log := f.log
 	if log == nil || !log.follows {
 		return nil, nil
@@ -213,13 +236,12 @@ func pop[T any](q *[]T) (first T, ok bool) {
 	return first, true
 }
 
-// next reads the next commits from the log. A bundle over wire.MaxItem goes out
-// alone and in parts.
-func (l *logFlow) next(ctx context.Context, e engine.Engine) (wire.Message, error) {
-	var items []wire.Item
+// bundles reads the next commits from a log, up to the commit to, as items. A
+// bundle over wire.MaxItem stands alone and in parts.
+func bundles(ctx context.Context, e engine.Engine, r engine.ReadRequest, to commitlog.CommitID) (items []wire.Item, p engine.Progress, err error) {
 	size := 0
-	p, err := e.Read(ctx, l.request, func(entry *engine.Entry) (bool, error) {
-		if size >= downloadFrame {
+	p, err = e.Read(ctx, r, func(entry *engine.Entry) (bool, error) {
+		if size >= downloadFrame || entry.ID > to {
 			return false, nil
 		}
 		if entry.Bundle == nil {
@@ -236,6 +258,12 @@ func (l *logFlow) next(ctx context.Context, e engine.Engine) (wire.Message, erro
 		size += n
 		return true, err
 	})
+	return items, p, err
+}
+
+// next reads the next commits from the log.
+func (l *logFlow) next(ctx context.Context, e engine.Engine) (wire.Message, error) {
+	items, p, err := bundles(ctx, e, l.request, commitlog.MaxLog)
 	if err != nil || len(items) == 0 {
 		return nil, err
 	}

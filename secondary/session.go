@@ -161,6 +161,12 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 			return one(s.object(ctx, m))
 		case *wire.Proof:
 			return one(s.prove(ctx, m))
+		case *wire.Snapshot:
+			return one(s.snapshot(ctx, m))
+		case *wire.Read:
+			return one(s.read(ctx, m))
+		case *wire.Checkpoint:
+			return one(s.checkpoint(ctx, m))
 		case *wire.Ping:
 			return one(&wire.Pong{Token: m.Token}, nil)
 		case *wire.Pong:

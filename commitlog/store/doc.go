@@ -21,6 +21,9 @@
 //
 //	head         "log"                   vault 16 ‖ authority keys 64 ‖ size u64 ‖ control tag 16 ‖ newest reset u64
 //	             "epochs"                n × (from size u64 ‖ epoch u32), ascending
+//	             "base"                  size u64, where the log began at a checkpoint
+//	             "base/" ‖ device 16     its last sequence number there
+//	             "proven/" ‖ size u64    root 32, below the base
 //	commits      commit ID u64           header 216
 //	changes      commit ID u64 ‖ idx u16 entry ‖ blob, where the blob is here
 //	live         tag 16 ‖ ID u64 ‖ idx   —
@@ -30,6 +33,7 @@
 //	leaves       device 16 ‖ leaf 32     —
 //	authors      device 16               encoded Author
 //	tree         index u64               hash 32 (x/mod tlog's numbering)
+//	past         head, live, restates, authors: as above, of the log below a base while it is verified
 //
 // live holds the live changes. retired holds what a commit ended: the changes
 // that it superseded, and its own deletes and void restates.

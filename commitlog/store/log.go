@@ -25,6 +25,8 @@ type Log struct {
 
 	head, commits, changes, live, retired, restates, sequences, leaves, authors, tree *Bucket
 
+	past bool // it is the log below a base, and shares buckets with the one above
+
 	known  map[keys.DeviceID]*commitlog.Author // read so far
 	roots  [2]rootAt                           // computed last
 	nextRt int
@@ -86,16 +88,9 @@ func (tx *Tx) Log(name string) (*Log, error) {
 	for _, p := range l.parts() {
 		*p.dst = b.Lazy(p.name)
 	}
-	h := l.head.Get([]byte("log"))
-	if len(h) != 112 {
-		return nil, fmt.Errorf("%w: log head of %d bytes", ErrDamaged, len(h))
+	if err := l.readHead(); err != nil {
+		return nil, err
 	}
-	copy(l.vault[:], h)
-	copy(l.authority.Sign[:], h[16:])
-	copy(l.authority.Auth[:], h[48:])
-	l.size = be.Uint64(h[80:])
-	copy(l.control[:], h[88:])
-	l.reset = commitlog.CommitID(be.Uint64(h[104:]))
 	l.prepare(tx, name)
 	return l, nil
 }
@@ -121,10 +116,27 @@ func (l *Log) prepare(tx *Tx, name string) {
 		b.Append()
 	}
 	l.known = make(map[keys.DeviceID]*commitlog.Author)
+	if name == "" {
+		return
+	}
 	if tx.logs == nil {
 		tx.logs = make(map[string]*Log)
 	}
 	tx.logs[name] = l
+}
+
+func (l *Log) readHead() error {
+	h := l.head.Get([]byte("log"))
+	if len(h) != 112 {
+		return fmt.Errorf("%w: log head of %d bytes", ErrDamaged, len(h))
+	}
+	copy(l.vault[:], h)
+	copy(l.authority.Sign[:], h[16:])
+	copy(l.authority.Auth[:], h[48:])
+	l.size = be.Uint64(h[80:])
+	copy(l.control[:], h[88:])
+	l.reset = commitlog.CommitID(be.Uint64(h[104:]))
+	return nil
 }
 
 func (l *Log) writeHead() error {
@@ -189,7 +201,8 @@ func (l *Log) ReadHash(index int64) (h commitlog.Hash, err error) {
 	return commitlog.Hash(v), nil
 }
 
-// RootAt returns the Merkle root of the first size commits.
+// RootAt returns the Merkle root of the first size commits; [ErrNotFound] for one
+// below the base that was not proven.
 func (l *Log) RootAt(size uint64) (commitlog.Hash, error) {
 	if size > l.size {
 		return commitlog.Hash{}, fmt.Errorf("root at %d of a log of %d: %w", size, l.size, ErrNotFound)
@@ -198,6 +211,9 @@ func (l *Log) RootAt(size uint64) (commitlog.Hash, error) {
 		if r.valid && r.size == size {
 			return r.root, nil
 		}
+	}
+	if size < l.Base() {
+		return l.rootBelow(size)
 	}
 	root, err := commitlog.TreeRoot(l, size)
 	if err != nil {
@@ -313,7 +329,10 @@ func (l *Log) OwnCommit(id keys.DeviceID, seq uint64) (commitlog.CommitID, error
 	if v == nil {
 		return 0, nil
 	}
-	return commitlog.CommitID(be.Uint64(v)), nil
+	if at := be.Uint64(v); at <= l.size || !l.past {
+		return commitlog.CommitID(at), nil
+	}
+	return 0, nil
 }
 
 // OwnLeaf reports whether a commit of the author has the leaf.
@@ -334,7 +353,7 @@ func (l *Log) Header(id commitlog.CommitID) ([]byte, error) {
 // Change reports what the log knows of a change, and whether it holds it.
 func (l *Log) Change(id commitlog.ChangeID) (info commitlog.ChangeInfo, ok bool, err error) {
 	v := l.changes.Get(changeKey(id))
-	if v == nil {
+	if v == nil || l.past && uint64(id.Commit) > l.size {
 		return info, false, nil
 	}
 	header, err := l.Header(id.Commit)
@@ -388,26 +407,29 @@ func (l *Log) SetBlob(id commitlog.ChangeID, blob []byte) error {
 	return l.changes.Put(changeKey(id), append(bytes.Clone(ch.Entry), blob...))
 }
 
-// Named returns the changes that a change names, by commit ID.
+// Named returns the changes that a change names, by commit ID. Below the base
+// those are left out whose commits are not here.
 func (l *Log) Named(id commitlog.ChangeID) ([]commitlog.ChangeID, error) {
 	ch, _, err := l.Entry(id)
 	if err != nil {
-		return nil, err
+		return nil, l.below(id.Commit, err)
 	}
 	header, err := l.Header(id.Commit)
 	if err != nil {
 		return nil, err
 	}
 	author := keys.DeviceID(header[22:38])
-	out := make([]commitlog.ChangeID, len(ch.Refs))
-	for i, r := range ch.Refs {
+	out := make([]commitlog.ChangeID, 0, len(ch.Refs))
+	for _, r := range ch.Refs {
 		at := commitlog.CommitID(r.At)
 		if r.Own {
 			if at, err = l.OwnCommit(author, r.At); err != nil {
 				return nil, err
 			}
 		}
-		out[i] = commitlog.ChangeID{Commit: at, Index: r.Index}
+		if at != 0 {
+			out = append(out, commitlog.ChangeID{Commit: at, Index: r.Index})
+		}
 	}
 	return out, nil
 }
@@ -425,6 +447,16 @@ func (l *Log) Restates(named commitlog.ChangeID) (out []commitlog.ChangeID, err 
 	return out, err
 }
 
+// AnyRestate reports whether the namespace has a live restate. It looks at all
+// there are.
+func (l *Log) AnyRestate(tag keys.Tag) (any bool, err error) {
+	err = l.restates.Scan(nil, func(k, _ []byte) (bool, error) {
+		any = l.Live(tag, parseChangeID(k[10:]))
+		return !any, nil
+	})
+	return any, err
+}
+
 // Append adds a commit that [commitlog.Check] has accepted against this log,
 // with the effects it returned. blobs has one element a change; nil: absent.
 // now is the time of the append in Unix ms. The blobs must not change until the
@@ -440,21 +472,23 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 	}
 	at := commitlog.TreeIndex(l.size)
 	for i, h := range hashes {
-		if err := l.tree.Put(be.AppendUint64(nil, uint64(at)+uint64(i)), bytes.Clone(h[:])); err != nil {
+		if err := l.once(l.tree, be.AppendUint64(nil, uint64(at)+uint64(i)), bytes.Clone(h[:]), e.ID); err != nil {
 			return err
 		}
 	}
-	if err := l.commits.Put(commitKey(e.ID), c.Raw); err != nil {
+	if err := l.once(l.commits, commitKey(e.ID), c.Raw, e.ID); err != nil {
 		return err
 	}
 	stamp := be.AppendUint64(nil, now)
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		id := commitlog.ChangeID{Commit: e.ID, Index: uint16(i)}
-		v := make([]byte, 0, len(ch.Entry)+len(blobs[i]))
-		v = append(append(v, ch.Entry...), blobs[i]...)
-		if err := l.changes.Put(changeKey(id), v); err != nil {
-			return err
+		if !l.past || l.changes.Get(changeKey(id)) == nil { // what is there came with its header
+			v := make([]byte, 0, len(ch.Entry)+len(blobs[i]))
+			v = append(append(v, ch.Entry...), blobs[i]...)
+			if err := l.changes.Put(changeKey(id), v); err != nil {
+				return err
+			}
 		}
 		if ch.Op == commitlog.OpDelete || ch.Op == commitlog.OpRestate && e.IsVoid(i) {
 			err = l.retired.Put(appendChangeID(commitKey(e.ID), id), stamp)
@@ -500,6 +534,17 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 		l.control = c.Header.Tag
 	}
 	return l.writeHead()
+}
+
+// once puts what can be only one thing, wherever it comes from. Below a base
+// something may be there, which the checkpoint has vouched for.
+func (l *Log) once(b *Bucket, key, value []byte, id commitlog.CommitID) error {
+	if l.past {
+		if there := b.Get(key); there != nil && !bytes.Equal(there, value) {
+			return &commitlog.CommitError{ID: id, Err: commitlog.ErrFork, Reason: "the checkpoint that this device began with is of another history"}
+		}
+	}
+	return b.Put(key, value)
 }
 
 // Commit returns a commit with its change list and the blobs that are here.
@@ -560,24 +605,11 @@ func (l *Log) EachLive(tag keys.Tag, fn func(id commitlog.ChangeID) error) error
 // StateHash returns count and hash of the live changes of a namespace.
 func (l *Log) StateHash(tag keys.Tag) (*commitlog.StateHash, error) {
 	s := commitlog.NewStateHash()
-	var last commitlog.CommitID
-	var leaf commitlog.Hash
-	err := l.EachLive(tag, func(id commitlog.ChangeID) error {
-		if id.Commit != last {
-			header, err := l.Header(id.Commit)
-			if err != nil {
-				return err
-			}
-			last, leaf = id.Commit, commitlog.LeafHash(header)
-		}
-		ch, _, err := l.Entry(id)
-		if err != nil {
-			return err
-		}
-		s.Add(id, leaf, ch.Entry)
-		return nil
+	add := l.hasher(s)
+	return s, l.EachLive(tag, func(id commitlog.ChangeID) error {
+		_, err := add(id)
+		return err
 	})
-	return s, err
 }
 
 // Digest returns one hash over the live changes of all namespaces but the

@@ -13,6 +13,7 @@ type Tx struct {
 	bolt  *bbolt.Tx
 	dirty bool // the present call has written
 	logs  map[string]*Log
+	pasts map[string]*Past
 }
 
 // fill is how full the pages of buckets are left whose keys only grow. bbolt's
@@ -172,25 +173,43 @@ func (b *Bucket) ScanPrefix(prefix, from []byte, fn func(key, value []byte) (boo
 
 // Last returns the greatest key that begins with prefix, nil if there is none.
 func (b *Bucket) Last(prefix []byte) (key, value []byte) {
-	c := b.bolt().Cursor()
-	end := after(prefix)
-	if end == nil {
-		key, value = c.Last()
-	} else if key, _ = c.Seek(end); key == nil {
-		key, value = c.Last()
-	} else {
-		key, value = c.Prev()
-	}
+	key, value = last(b.bolt().Cursor(), prefix)
 	if !bytes.HasPrefix(key, prefix) {
 		return nil, nil
 	}
 	return key, value
 }
 
+// ScanBack calls fn for each key that begins with prefix, from the greatest down,
+// as Scan does.
+func (b *Bucket) ScanBack(prefix []byte, fn func(key, value []byte) (bool, error)) error {
+	c := b.bolt().Cursor()
+	for k, v := last(c, prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+		more, err := fn(k, v)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
 // Empty reports whether the bucket holds no key.
 func (b *Bucket) Empty() bool {
 	k, _ := b.bolt().Cursor().First()
 	return k == nil
+}
+
+// last moves the cursor to the last key that does not come after all that begin
+// with prefix.
+func last(c *bbolt.Cursor, prefix []byte) (key, value []byte) {
+	end := after(prefix)
+	if end == nil {
+		return c.Last()
+	}
+	if key, _ = c.Seek(end); key == nil {
+		return c.Last()
+	}
+	return c.Prev()
 }
 
 // after returns the first key that comes after all that begin with prefix, nil

@@ -73,7 +73,7 @@ func TestGoldenText(t *testing.T) {
 		{URL: "wss://vault.example.net/", Key: server, Binding: keyfile.BindingExporter},
 		{URL: "ws://127.0.0.1:8443/", Key: server, Binding: keyfile.BindingNone},
 	}
-	f.Checkpoint = &keyfile.Checkpoint{Size: 1234, Root: [32]byte(counting(0x90, 32)), Resets: 1}
+	f.Checkpoint = &keyfile.Checkpoint{Size: 1234, Root: [32]byte(counting(0x90, 32)), Resets: 1, Stated: 7}
 	long := valid("two servers and a checkpoint")
 
 	broken := func(name, expect, text string) {

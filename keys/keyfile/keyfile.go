@@ -11,7 +11,7 @@
 //	server: wss://vault.example.net/
 //	server-key: 6AVhOZ5mztDUUDT8bmbprlpaxG1me9XE84uUGuMf4NI
 //	server-binding: exporter
-//	checkpoint: 1234 pZ0lT9dIzmqSlTOwJqrnM0Ly8dJbKXnxZWzcYnKvYW4= 0
+//	checkpoint: 1234 pZ0lT9dIzmqSlTOwJqrnM0Ly8dJbKXnxZWzcYnKvYW4= 0 7
 //	end
 //
 // A device file, device.key in the vault directory, holds what daily work
@@ -118,6 +118,7 @@ type Checkpoint struct {
 	Size   uint64 // commits, below 2⁴⁰
 	Root   [32]byte
 	Resets uint64 // number of resets before it
+	Stated uint64 // number of control statements before it
 }
 
 // File is the content of a key file.
@@ -155,10 +156,10 @@ func (f *File) Marshal() ([]byte, error) {
 		return nil, err
 	}
 	if c := f.Checkpoint; c != nil {
-		if c.Size > maxLogSize || c.Resets > maxLogSize {
+		if c.Size > maxLogSize || c.Resets > maxLogSize || c.Stated > maxLogSize {
 			return nil, fmt.Errorf("%w: checkpoint of size %d", ErrContent, c.Size)
 		}
-		fmt.Fprintln(&b, "checkpoint:", c.Size, hashText.EncodeToString(c.Root[:]), c.Resets)
+		fmt.Fprintln(&b, "checkpoint:", c.Size, hashText.EncodeToString(c.Root[:]), c.Resets, c.Stated)
 	}
 	fmt.Fprintln(&b, lastLine)
 	if b.Len() > MaxContent {

@@ -66,7 +66,7 @@ func equal(t *testing.T, got, want *keyfile.File) {
 
 func TestText(t *testing.T) {
 	f := newFile(2)
-	f.Checkpoint = &keyfile.Checkpoint{Size: 1234, Root: [32]byte{1, 2, 3}, Resets: 5}
+	f.Checkpoint = &keyfile.Checkpoint{Size: 1234, Root: [32]byte{1, 2, 3}, Resets: 5, Stated: 6}
 	text, err := f.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestTextRoundTrip(t *testing.T) {
 		f := newFile(rapid.IntRange(0, 16).Draw(t, "servers"))
 		f.Created = time.Unix(rapid.Int64Range(0, 253402300799).Draw(t, "created"), 999)
 		if rapid.Bool().Draw(t, "checkpoint") {
-			f.Checkpoint = &keyfile.Checkpoint{Size: rapid.Uint64Range(0, 1<<40-1).Draw(t, "size"), Resets: rapid.Uint64Range(0, 9).Draw(t, "resets")}
+			f.Checkpoint = &keyfile.Checkpoint{Size: rapid.Uint64Range(0, 1<<40-1).Draw(t, "size"), Resets: rapid.Uint64Range(0, 9).Draw(t, "resets"), Stated: rapid.Uint64Range(0, 9).Draw(t, "stated")}
 		}
 		text, err := f.Marshal()
 		if err != nil {
@@ -215,7 +215,7 @@ func TestMarshalRefuses(t *testing.T) {
 	for i := range f.Servers {
 		f.Servers[i].URL = "wss://" + strings.Repeat("x", keyfile.MaxURL-6)
 	}
-	f.Checkpoint = &keyfile.Checkpoint{Size: 1<<40 - 1, Resets: 1<<40 - 1}
+	f.Checkpoint = &keyfile.Checkpoint{Size: 1<<40 - 1, Resets: 1<<40 - 1, Stated: 1<<40 - 1}
 	if b, err := f.Marshal(); err != nil {
 		t.Errorf("largest content: %d bytes, %v", len(b), err)
 	}

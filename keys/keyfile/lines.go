@@ -179,7 +179,7 @@ func (l *lines) servers() []Server {
 
 func (l *lines) checkpoint(key string) *Checkpoint {
 	f := strings.Split(l.field(key), " ")
-	if len(f) != 3 {
+	if len(f) != 4 {
 		l.fail(key)
 		return nil
 	}
@@ -187,6 +187,7 @@ func (l *lines) checkpoint(key string) *Checkpoint {
 		Size:   l.number(key, f[0], maxLogSize),
 		Root:   l.bytes32(key, hashText, f[1]),
 		Resets: l.number(key, f[2], maxLogSize),
+		Stated: l.number(key, f[3], maxLogSize),
 	}
 }
 

@@ -56,6 +56,19 @@ type Engine interface {
 	// Change returns a change and its blob, nil where that is no longer kept.
 	Change(ctx context.Context, vault keys.VaultID, id commitlog.ChangeID) (commitlog.Change, []byte, error)
 
+	// PutCheckpoint keeps a checkpoint as its device's newest. It is refused with
+	// wire.ErrProtocol where the log does not come to it, or size or time are below
+	// those of the one that is there. It reads every live change.
+	PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) error
+	// Checkpoint returns the last of the checkpoints kept, ordered by size and
+	// then device, that comes before the given ones; size 0: the last of all. It
+	// returns ErrNotFound where there is none. Those of revoked devices are not
+	// kept.
+	Checkpoint(ctx context.Context, vault keys.VaultID, size uint64, device keys.DeviceID) (*commitlog.Checkpoint, error)
+	// OpenState returns a reader of what was live when the log had size commits:
+	// ErrNotFound where it has fewer.
+	OpenState(ctx context.Context, vault keys.VaultID, size uint64) (StateReader, error)
+
 	// HaveObject returns how many bytes of an object are there, and whether
 	// that is all.
 	HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (have uint64, whole bool, err error)
@@ -99,6 +112,7 @@ type ReadRequest struct {
 	After commitlog.CommitID
 	Tags  map[keys.Tag]bool // namespaces whose blobs are wanted; nil: all. Those of control commits always are
 	Stubs *keys.DeviceID    // whose commits are wanted as stubs; nil: nobody's
+	Dead  bool              // of what is live now, other than control statements, no blobs are wanted
 }
 
 // Entry is one commit that is read.
@@ -113,6 +127,29 @@ type Progress struct {
 	Next commitlog.CommitID // the last commit that was taken; r.After if none was
 	Size uint64             // of the log
 	Left uint64             // bytes of the bundles between Next and Size, with all blobs
+}
+
+// A StateReader reads what was live at one size of a log, whatever is appended
+// meanwhile. It is used by one goroutine at a time and holds no resources.
+type StateReader interface {
+	// Next calls fn for the live changes after a place, in the order of wire's
+	// SNAPSHOT, until it does not take one. What fn is given is valid until it
+	// returns.
+	Next(ctx context.Context, after Place, fn func(*LiveChange) (taken bool, err error)) error
+}
+
+// A Place is a live change in the order of wire's SNAPSHOT. Zeros come before all.
+type Place struct {
+	Tag keys.Tag
+	ID  commitlog.ChangeID
+}
+
+// A LiveChange is a change with the header of its commit.
+type LiveChange struct {
+	Place  Place
+	Header []byte
+	Entry  []byte
+	Blob   []byte // nil: no longer kept
 }
 
 // Object is an open object, to be read and closed.

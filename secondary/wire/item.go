@@ -14,6 +14,9 @@ const (
 	ItemStub   ItemKind = 4 // a commit that its author knows: commit ID u64 ‖ its sequence number u64
 )
 
+// ItemExcerpt is the kind of what STATE carries: an excerpt (package commitlog).
+const ItemExcerpt ItemKind = 5
+
 // An Item is a commit in a frame, or a part of one.
 type Item struct {
 	Kind ItemKind
@@ -90,6 +93,8 @@ func (i Item) check() error {
 		low, high = 1, MaxItem
 	case ItemStub:
 		low, high = 16, 16
+	case ItemExcerpt:
+		low, high = minExcerpt, MaxItem
 	default:
 		return malformed("item kind %d", i.Kind)
 	}
@@ -113,8 +118,8 @@ func checkItems(items []Item, stubs bool) error {
 			return malformed("an item after a part")
 		case i.Kind == ItemLast && k > 0:
 			return malformed("an item before a last part")
-		case i.Kind == ItemStub && !stubs:
-			return malformed("a stub")
+		case i.Kind == ItemStub && !stubs, i.Kind == ItemExcerpt:
+			return malformed("item of kind %d", i.Kind)
 		}
 	}
 	return nil

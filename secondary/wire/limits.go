@@ -71,4 +71,8 @@ const (
 	// minBundle is the size of the shortest bundle: ID, header, list length,
 	// one change, presence.
 	minBundle = 8 + commitlog.HeaderSize + 4 + 39 + 1
+
+	// minExcerpt is the size of the shortest excerpt: ID, header, count, one
+	// change without its blob.
+	minExcerpt = 8 + commitlog.HeaderSize + 2 + 3 + 39
 )

@@ -1,33 +1,37 @@
 package wire
 
-// Type says which message a frame holds. The numbers are sent. Not listed here
-// and reserved: 33 SNAPSHOT, 34 STATE, 35 CHECKPOINT.
+// Type says which message a frame holds. The numbers are sent.
 type Type uint8
 
 const (
-	TypeHello    Type = 1  // → begins sign-in
-	TypeSHello   Type = 2  // ← the secondary proves itself
-	TypeAuth     Type = 3  // → a device or the owner proves itself
-	TypeCreate   Type = 4  // → the owner makes a vault
-	TypeOK       Type = 5  // ← signed in
-	TypeFail     Type = 6  // ← not signed in
-	TypeBind     Type = 16 // → begins to follow the log
-	TypeBound    Type = 17 // ←
-	TypeDownload Type = 18 // ← commits
-	TypeUpload   Type = 19 // → commits
-	TypeUploaded Type = 20 // ←
-	TypeObject   Type = 21 // → bytes of an object
-	TypeHave     Type = 22 // ←
-	TypeFetch    Type = 23 // → asks for bytes of a blob or object
-	TypeBlobs    Type = 24 // ←
-	TypeMark     Type = 25 // → asks to be told when all has been sent
-	TypeMarked   Type = 26 // ←
-	TypePing     Type = 27 // ⇄
-	TypePong     Type = 28 // ⇄
-	TypeUnbind   Type = 29 // → ends following the log
-	TypeUnbound  Type = 30 // ←
-	TypeError    Type = 31 // ←
-	TypeProof    Type = 32 // ⇄ consistency proof between two sizes
+	TypeHello      Type = 1  // → begins sign-in
+	TypeSHello     Type = 2  // ← the secondary proves itself
+	TypeAuth       Type = 3  // → a device or the owner proves itself
+	TypeCreate     Type = 4  // → the owner makes a vault
+	TypeOK         Type = 5  // ← signed in
+	TypeFail       Type = 6  // ← not signed in
+	TypeBind       Type = 16 // → begins to follow the log
+	TypeBound      Type = 17 // ←
+	TypeDownload   Type = 18 // ← commits
+	TypeUpload     Type = 19 // → commits
+	TypeUploaded   Type = 20 // ←
+	TypeObject     Type = 21 // → bytes of an object
+	TypeHave       Type = 22 // ←
+	TypeFetch      Type = 23 // → asks for bytes of a blob or object
+	TypeBlobs      Type = 24 // ←
+	TypeMark       Type = 25 // → asks to be told when all has been sent
+	TypeMarked     Type = 26 // ←
+	TypePing       Type = 27 // ⇄
+	TypePong       Type = 28 // ⇄
+	TypeUnbind     Type = 29 // → ends following the log
+	TypeUnbound    Type = 30 // ←
+	TypeError      Type = 31 // ←
+	TypeProof      Type = 32 // ⇄ consistency proof between two sizes
+	TypeSnapshot   Type = 33 // → asks for what was live at a size
+	TypeState      Type = 34 // ← live changes
+	TypeCheckpoint Type = 35 // ⇄ posts a checkpoint, asks for one
+	TypeRead       Type = 36 // → asks for commits
+	TypeCommits    Type = 37 // ←
 )
 
 var typeNames = map[Type]string{
@@ -37,7 +41,8 @@ var typeNames = map[Type]string{
 	TypeObject: "OBJECT", TypeHave: "HAVE", TypeFetch: "FETCH", TypeBlobs: "BLOBS",
 	TypeMark: "MARK", TypeMarked: "MARKED", TypePing: "PING", TypePong: "PONG",
 	TypeUnbind: "UNBIND", TypeUnbound: "UNBOUND", TypeError: "ERROR",
-	TypeProof: "PROOF",
+	TypeProof: "PROOF", TypeSnapshot: "SNAPSHOT", TypeState: "STATE",
+	TypeCheckpoint: "CHECKPOINT", TypeRead: "READ", TypeCommits: "COMMITS",
 }
 
 // String returns the message's name in capitals.
@@ -104,6 +109,16 @@ func newMessage(t Type) Message {
 		return new(Error)
 	case TypeProof:
 		return new(Proof)
+	case TypeSnapshot:
+		return new(Snapshot)
+	case TypeState:
+		return new(State)
+	case TypeCheckpoint:
+		return new(Checkpoint)
+	case TypeRead:
+		return new(Read)
+	case TypeCommits:
+		return new(Commits)
 	}
 	return nil
 }

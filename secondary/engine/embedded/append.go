@@ -102,6 +102,11 @@ func (e *Engine) append(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 		if err := l.SetAuthor(id, a); err != nil {
 			return 0, unknown(err)
 		}
+		if a.Revoked != 0 {
+			if err := dropCheckpoint(tx, r.Vault, id); err != nil {
+				return 0, unknown(err)
+			}
+		}
 	}
 	if r.Control != nil {
 		if err := setEpoch(l, r.Control.Epoch); err != nil {

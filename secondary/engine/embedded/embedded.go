@@ -63,6 +63,8 @@ const (
 	bucketVaults  = "vaults"
 	bucketSizes   = "sizes"
 	bucketInvites = "invites"
+
+	bucketCheckpoints = "checkpoints"
 )
 
 func logName(vault keys.VaultID) string { return "log/" + vault.String() }

@@ -68,6 +68,11 @@ func readEntry(l *store.Log, id commitlog.CommitID, r *engine.ReadRequest) (*eng
 	if r.Tags != nil && h.Kind != commitlog.KindControl && !r.Tags[h.Tag] {
 		clear(b.Blobs)
 	}
+	for i := range b.Blobs {
+		if r.Dead && h.Kind != commitlog.KindControl && l.Live(h.Tag, commitlog.ChangeID{Commit: id, Index: uint16(i)}) {
+			b.Blobs[i] = nil
+		}
+	}
 	return &engine.Entry{ID: id, Seq: h.Seq, Bundle: b}, nil
 }
 

@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// PutCheckpoint implements [engine.Engine].
+func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	refuse := func(why string) error { return fmt.Errorf("%w: checkpoint: %s", wire.ErrProtocol, why) }
+	err := e.view(ctx, c.Vault, func(_ *store.Tx, l *store.Log) error {
+		if c.Size > l.Size() {
+			return refuse("of a longer log")
+		}
+		own, err := l.Comes(c.Size)
+		if err != nil {
+			return err
+		}
+		own.Control, own.Resets = c.Control, c.Resets // which are in blobs
+		if err := own.Same(c); err != nil {
+			return refuse(err.Error())
+		}
+		for _, n := range own.Namespaces {
+			if ctl, _ := l.ControlTag(); n.Tag == ctl && n.Count != c.Control.Number {
+				return refuse("another number of control statements")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return e.db.Update(func(tx *store.Tx) error {
+		all, err := tx.CreateBucket(bucketCheckpoints)
+		if err != nil {
+			return err
+		}
+		b, err := all.CreateBucket(c.Vault.String())
+		if err != nil {
+			return err
+		}
+		if old := b.Get(c.Device[:]); old != nil {
+			before, err := commitlog.ParseCheckpoint(old)
+			if err != nil {
+				return fmt.Errorf("%w: %v", store.ErrDamaged, err)
+			}
+			if c.Size < before.Size || c.Time < before.Time {
+				return refuse("older than the one before")
+			}
+		}
+		return b.Put(append([]byte(nil), c.Device[:]...), c.Raw)
+	})
+}
+
+// Checkpoint implements [engine.Engine].
+func (e *Engine) Checkpoint(ctx context.Context, vault keys.VaultID, size uint64, device keys.DeviceID) (found *commitlog.Checkpoint, err error) {
+	err = e.view(ctx, vault, func(tx *store.Tx, _ *store.Log) error {
+		b := checkpoints(tx, vault)
+		if b == nil {
+			return nil
+		}
+		return b.Scan(nil, func(k, v []byte) (bool, error) {
+			c, err := commitlog.ParseCheckpoint(append([]byte(nil), v...)) // outlives the transaction
+			if err != nil {
+				return false, fmt.Errorf("%w: %v", store.ErrDamaged, err)
+			}
+			at := keys.DeviceID(k)
+			before := size == 0 || c.Size < size || c.Size == size && string(at[:]) < string(device[:])
+			if before && (found == nil || c.Size >= found.Size) { // they come by device
+				found = c
+			}
+			return true, nil
+		})
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("checkpoint: %w", wire.ErrNotFound)
+	}
+	return found, err
+}
+
+// checkpoints returns the bucket of a vault's checkpoints, nil if there are none.
+func checkpoints(tx *store.Tx, vault keys.VaultID) *store.Bucket {
+	if all := tx.Bucket(bucketCheckpoints); all != nil {
+		return all.Bucket(vault.String())
+	}
+	return nil
+}
+
+// dropCheckpoint forgets the checkpoint of a device that was revoked.
+func dropCheckpoint(tx *store.Tx, vault keys.VaultID, device keys.DeviceID) error {
+	if b := checkpoints(tx, vault); b != nil {
+		return b.Delete(device[:])
+	}
+	return nil
+}
