@@ -143,11 +143,7 @@ func Check(s State, c *Commit) (*Effects, error) {
 	}
 
 	// Signature.
-	purpose := keys.PurposeCommit
-	if h.Kind == KindControl {
-		purpose = keys.PurposeControl
-	}
-	if !author.Sign.Verify(purpose, s.Vault(), c.Raw[:SignedSize], h.Signature[:]) {
+	if !c.Verify(s.Vault(), author.Sign) {
 		return refuse(ErrSignature, "device %s", h.Device)
 	}
 

@@ -132,6 +132,31 @@ type Commit struct {
 	Raw     []byte   // the header's 216 bytes
 	List    []byte   // the change list's bytes
 	Changes []Change // at least one
+
+	checked signatureCheck
+}
+
+// signatureCheck is the last result of Verify.
+type signatureCheck struct {
+	vault keys.VaultID
+	key   keys.VerifyKey
+	done  bool
+	good  bool
+}
+
+// Verify reports whether the commit was signed with the key, for its kind's
+// purpose. It remembers the result: so signatures, which take longer than all
+// else, can be verified on all cores before [Check] asks in its turn. It is not
+// safe for concurrent use on one commit.
+func (c *Commit) Verify(vault keys.VaultID, key keys.VerifyKey) bool {
+	if !c.checked.done || c.checked.vault != vault || c.checked.key != key {
+		purpose := keys.PurposeCommit
+		if c.Header.Kind == KindControl {
+			purpose = keys.PurposeControl
+		}
+		c.checked = signatureCheck{vault, key, true, key.Verify(purpose, vault, c.Raw[:SignedSize], c.Header.Signature[:])}
+	}
+	return c.checked.good
 }
 
 // Leaf returns the commit's leaf hash, SHA-256(00 ‖ header) (RFC 6962, section 2.1).
