@@ -14,8 +14,8 @@
 // secondary that does not know the vault is an error, since taking its word
 // would turn a lost vault into an empty one.
 //
-// Enrolment is [vault.Vault.Enrol]: sign in as owner, pull and verify the whole
-// log, have the authority admit the device. The secondary is told nothing that
+// Enrolment is [vault.Vault.Enrol]: sign in as owner, pull and verify what is live,
+// or the whole log, have the authority admit the device. The secondary is told nothing that
 // names the vault before the key file has its name on the disk.
 package onboarding
 
@@ -26,6 +26,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -338,6 +339,7 @@ func (c *Config) create(ctx context.Context) (*Result, error) {
 // enter makes the device's vault if need be and has it admitted.
 func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.Server, mayCreate bool) (r *Result, err error) {
 	r = &Result{Vault: f.Vault, Floor: f.Checkpoint}
+	enrolled := false
 	here, err := vault.Exists(c.Dir)
 	if err != nil {
 		return nil, err
@@ -357,9 +359,10 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 	}
 	before := v.Servers()
 	defer func() {
-		var empty bool
+		var empty, begun bool // nothing of the log is here; … but of what is live at a checkpoint
 		if st, serr := v.Status(context.WithoutCancel(ctx)); serr == nil {
 			empty = st.Commits == 0
+			begun = st.Beginning
 		}
 		if err != nil && here && empty {
 			// Nothing came of it: the vault goes on as it was, with the secondary
@@ -367,7 +370,16 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 			err = errors.Join(err, v.SetServers(before))
 		}
 		err = errors.Join(err, v.Close())
-		if err != nil && !here && !mayCreate && empty {
+		switch useless := errors.Is(err, vault.ErrNoBase); {
+		case err == nil:
+		case begun && (useless || vault.IsAlarm(err)), useless && !enrolled:
+			// What has come is not to be gone on with, and nothing else is here.
+			if err = errors.Join(err, vault.Remove(c.Dir)); useless {
+				whole := *c
+				whole.Sync.Whole = true
+				r, err = whole.enter(ctx, f, servers, mayCreate)
+			}
+		case !here && !mayCreate && empty && !begun:
 			// Nothing came, so nothing is kept: the directory is as it was.
 			err = errors.Join(err, vault.Remove(c.Dir))
 		}
@@ -380,11 +392,11 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 		return nil, err
 	}
 	if st.Enrolled {
-		r.Already = true
+		enrolled, r.Already = true, true
 		if r.Report, err = v.Sync(ctx, c.Sync); err != nil {
 			return nil, err
 		}
-		return r, c.remember(f, v.Servers()) // which an earlier run may not have come to
+		return r, c.remember(ctx, v, f, v.Servers()) // which an earlier run may not have come to
 	}
 	if err := v.SetServers(servers); err != nil {
 		return nil, err
@@ -411,7 +423,7 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 	if r.Report, err = c.both(ctx, v, r.Report); err != nil {
 		return nil, err
 	}
-	return r, c.remember(f, servers)
+	return r, c.remember(ctx, v, f, servers)
 }
 
 // both syncs as the device, which sends what was written before it was admitted
@@ -424,32 +436,38 @@ func (c *Config) both(ctx context.Context, v *vault.Vault, first *vault.Report) 
 	return r, err
 }
 
-// remember writes the secondary into a key file that does not name it, where
-// its passphrase is at hand. A failure is no failure of the onboarding.
-func (c *Config) remember(f *keyfile.File, servers []keyfile.Server) error {
-	for _, s := range f.Servers {
-		if s == servers[0] {
-			return nil
-		}
+// remember writes into a key file, where its passphrase is at hand, the secondary
+// that it does not name yet, and how far the log had come: the floor of the next
+// restore. A failure is no failure of the onboarding.
+func (c *Config) remember(ctx context.Context, v *vault.Vault, f *keyfile.File, servers []keyfile.Server) error {
+	g := *f
+	if !slices.Contains(f.Servers, servers[0]) {
+		g.Servers = append([]keyfile.Server{servers[0]}, f.Servers...)
 	}
-	if c.Unlock.Passphrase == nil {
+	floor, err := v.Floor(ctx)
+	if err != nil {
+		return err
+	}
+	if floor != nil && (f.Checkpoint == nil || floor.Size > f.Checkpoint.Size) {
+		g.Checkpoint = floor
+	}
+	if len(g.Servers) == len(f.Servers) && g.Checkpoint == f.Checkpoint || c.Unlock.Passphrase == nil {
 		return nil
 	}
 	pass, err := c.Unlock.Passphrase()
 	if err != nil || len(pass) == 0 {
 		return nil
 	}
-	g := *f
-	g.Servers = append([]keyfile.Server{servers[0]}, f.Servers...)
 	if err := keyfile.Rewrite(c.KeyFile, &g, pass); err != nil && c.Unlock.Warn != nil {
-		c.Unlock.Warn(fmt.Sprintf("the key file does not name the secondary yet: %v", err))
+		c.Unlock.Warn(fmt.Sprintf("the key file does not say yet where the vault is, and how far it has come: %v", err))
 	}
 	return nil
 }
 
 // Restore rebuilds this device from the secondary with the key file alone. It
-// pulls and verifies the whole log, and never creates a vault: a secondary that
-// has nothing of it is [ErrNotThere].
+// begins with a checkpoint, and the syncs that follow verify the history below;
+// with Sync.Whole it pulls and verifies the whole log. It never creates a vault: a
+// secondary that has nothing of it is [ErrNotThere].
 func Restore(ctx context.Context, c Config) (*Result, error) {
 	f, err := c.openKey()
 	if err != nil {

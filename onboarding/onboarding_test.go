@@ -253,8 +253,9 @@ func TestRestoreFloor(t *testing.T) {
 		want  error
 	}{
 		{"beyond the log", keyfile.Checkpoint{Size: 5000, Root: st.Root}, commitlog.ErrRollback},
+		{"a statement more", keyfile.Checkpoint{Size: st.Commits, Root: st.Root, Stated: 3}, commitlog.ErrControlFork},
 		{"another history", keyfile.Checkpoint{Size: 1, Root: [32]byte{1}}, commitlog.ErrFork},
-		{"reached", keyfile.Checkpoint{Size: st.Commits, Root: st.Root}, nil},
+		{"reached", keyfile.Checkpoint{Size: st.Commits, Root: st.Root, Stated: 2}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f.Checkpoint = &tt.floor

@@ -56,6 +56,11 @@ func (s *state) apply(in *incoming, done *applied) error {
 	if err := s.log.Append(c, in.bundle.Blobs, eff, millis(s.v.conf.Now())); err != nil {
 		return err
 	}
+	if eff.Unresolved {
+		if err := s.note(eff.ID); err != nil {
+			return err
+		}
+	}
 	if err := s.decide(); err != nil {
 		return err
 	}
@@ -66,7 +71,16 @@ func (s *state) apply(in *incoming, done *applied) error {
 		done.bytes += size
 	}
 	if c.Header.Kind == commitlog.KindControl {
-		return s.control(in.bundle)
+		return s.control(s.log, metaControl, in.bundle)
+	}
+	if c.Header.Device != s.v.keys.device {
+		var last clock
+		for i := range in.opened {
+			last = max(last, in.opened[i].clock)
+		}
+		if err := s.heardOf(uint64(last) >> 16); err != nil {
+			return err
+		}
 	}
 	superseded := make(map[commitlog.ChangeID]bool, len(eff.Superseded))
 	for _, id := range eff.Superseded {

@@ -17,13 +17,42 @@ func (e *engine) bind() (out []wire.Message, err error) {
 			return nil, err
 		}
 	}
+	if err := e.beginBase(); err != nil {
+		return nil, err
+	}
+	return e.begin()
+}
+
+// begin does what comes before following the log: to take what is live at a
+// checkpoint, to prove that it can be relied on, and, where the log cannot go on
+// without it, to pull what is below.
+func (e *engine) begin() (out []wire.Message, err error) {
+	if e.heard.IsZero() {
+		e.heard = e.now
+	}
+	if e.base != nil {
+		return e.askBase()
+	}
+	if len(e.proofs) == 0 && len(e.unproven) == 0 {
+		if e.unproven, err = e.claims(); err != nil {
+			return nil, err
+		}
+	}
+	if out = e.prove(); len(out) > 0 || len(e.proofs) > 0 {
+		return out, nil
+	}
+	if e.past.urgent {
+		return e.askPast()
+	}
 	return e.follow()
 }
 
 // follow sends BIND with the device's position.
 func (e *engine) follow() (out []wire.Message, err error) {
-	e.whole = e.full || e.whole && e.size < e.first // one that was interrupted begins anew
-	e.full = false
+	if e.bottom == 0 { // below a base there is nothing to compare yet: it is pulled first
+		e.whole = e.full || e.whole && e.size < e.first // one that was interrupted begins anew
+		e.full = false
+	}
 	if e.whole {
 		e.verifying, e.verified = true, logStart
 	}
@@ -89,6 +118,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)}
 		}
 		ours := s.log.Size()
+		if b.Size < s.log.Base() {
+			return refuse(commitlog.ErrRollback, "the secondary has %d commits, this device has begun at %d", b.Size, s.log.Base())
+		}
 		root, err := s.log.RootAt(min(e.size, b.Size))
 		if err != nil {
 			return err

@@ -5,13 +5,15 @@ import (
 	"slices"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 )
 
 // control opens and applies the statements of a control commit. None is applied
 // that is not whole, understood and in its chain, and nothing after it is.
-func (s *state) control(b *commitlog.Bundle) error {
+// log is that in use, or the one below the base, head the key of its head.
+func (s *state) control(log *store.Log, headKey []byte, b *commitlog.Bundle) error {
 	c := b.Commit
 	refuse := func(err error) error {
 		return &commitlog.CommitError{ID: b.ID, Err: err}
@@ -23,7 +25,7 @@ func (s *state) control(b *commitlog.Bundle) error {
 	if err != nil {
 		return refuse(fmt.Errorf("%w: %v", commitlog.ErrVersion, err))
 	}
-	head := s.controlHead()
+	head := parseControlHead(s.meta.Get(headKey))
 	for i, blob := range b.Blobs {
 		if blob == nil {
 			return refuse(fmt.Errorf("%w: content of a control statement", commitlog.ErrOmission))
@@ -39,28 +41,28 @@ func (s *state) control(b *commitlog.Bundle) error {
 		if err != nil {
 			return refuse(err)
 		}
-		epoch, err := s.epoch()
+		epoch, err := log.EpochAt(log.Size())
 		if err != nil {
 			return err
 		}
-		active, err := s.activeDevices()
+		active, err := activeDevices(log)
 		if err != nil {
 			return err
 		}
-		if err := head.Follow(st, s.v.keys.vault, s.log.Authority(), epoch, active, s.log.Author); err != nil {
+		if err := head.Follow(st, s.v.keys.vault, log.Authority(), epoch, active, log.Author); err != nil {
 			return refuse(err)
 		}
-		if err := s.applyStatement(b.ID, st); err != nil {
+		if err := s.applyStatement(log, b.ID, st); err != nil {
 			return err
 		}
 		head = head.Next(p.Value)
 	}
-	return s.meta.Put(metaControl, append(be.AppendUint64(nil, head.Number), head.Hash[:]...))
+	return s.meta.Put(headKey, append(be.AppendUint64(nil, head.Number), head.Hash[:]...))
 }
 
 // activeDevices counts the devices that are admitted and not revoked.
-func (s *state) activeDevices() (n int, err error) {
-	err = s.log.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+func activeDevices(log *store.Log) (n int, err error) {
+	err = log.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
 		if !id.IsZero() && a.Revoked == 0 {
 			n++
 		}
@@ -69,22 +71,22 @@ func (s *state) activeDevices() (n int, err error) {
 	return n, err
 }
 
-func (s *state) applyStatement(id commitlog.CommitID, st *commitlog.Statement) error {
+func (s *state) applyStatement(log *store.Log, id commitlog.CommitID, st *commitlog.Statement) error {
 	switch st.Kind() {
 	case commitlog.StatementAddDevice:
 		cert := st.AddDevice.Certificate
-		if err := s.log.SetAuthor(cert.Device, &commitlog.Author{Sign: cert.Sign, Auth: cert.Auth, Scope: cert.Scope}); err != nil {
+		if err := log.SetAuthor(cert.Device, &commitlog.Author{Sign: cert.Sign, Auth: cert.Auth, Scope: cert.Scope}); err != nil {
 			return err
 		}
 		return s.devices.Put(slices.Clone(cert.Device[:]), s.v.keys.local.Seal(nil, []byte(cert.Name), cert.Device[:]))
 	case commitlog.StatementRevoke:
-		a, err := s.log.Author(st.Revoke.Device)
+		a, err := log.Author(st.Revoke.Device)
 		if err != nil {
 			return err
 		}
 		revoked := *a
 		revoked.Revoked = id
-		return s.log.SetAuthor(st.Revoke.Device, &revoked)
+		return log.SetAuthor(st.Revoke.Device, &revoked)
 	}
 	return nil
 }

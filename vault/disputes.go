@@ -187,6 +187,9 @@ func (s *state) dispute(key recordKey, e *indexed) (bool, error) {
 	if !e.foreign || !e.added && !e.met || len(e.name) > 0 && e.name[0] == 0 {
 		return false, nil
 	}
+	if len(e.live)+len(e.pending) < 2 && !e.met {
+		return false, nil // most are: nothing has to be opened
+	}
 	heads, err := s.heads(e.entry)
 	if err != nil {
 		return false, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -16,6 +17,9 @@ func (e *engine) onDownload(d *wire.Download) error {
 		return nil // sent before the secondary read UNBIND; it comes again
 	default:
 		return fmt.Errorf("%w: DOWNLOAD before BOUND", wire.ErrProtocol)
+	}
+	if e.leave {
+		return nil
 	}
 	e.announced, e.left = max(e.announced, d.Size), d.Left
 	var in []*incoming
@@ -47,7 +51,19 @@ func (e *engine) onDownload(d *wire.Download) error {
 		}
 		in = append(in, &incoming{bundle: b})
 	}
-	e.v.openAll(slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil }))
+	var err error
+	if e.unproven, err = e.doubt(in); err != nil {
+		return err
+	}
+	if len(e.unproven) > 0 {
+		e.leave = true // and it comes again
+		return nil
+	}
+	come := slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil })
+	e.v.openAll(come)
+	if err := e.v.verifyAhead(come, func(s *state) (*store.Log, error) { return s.log, nil }); err != nil {
+		return err
+	}
 	for at := 0; at < len(in); {
 		var done applied
 		var next int
@@ -71,6 +87,10 @@ func (e *engine) onDownload(d *wire.Download) error {
 			e.wants(s)
 			return nil
 		})
+		if errors.Is(err, commitlog.ErrNeedsHistory) {
+			e.past.urgent, e.leave = true, true
+			return nil
+		}
 		if err != nil {
 			if next < len(in) && in[next] != nil {
 				e.said.Header = in[next].bundle.Commit.Raw

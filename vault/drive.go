@@ -21,9 +21,9 @@ func (v *Vault) begin(ctx context.Context) *errand {
 	r := &runner{v: v, o: &SyncOptions{}, live: true, asked: e.asked}
 	go func() {
 		defer close(e.ended)
-		e.err = r.attempt(ctx, &engine{v: v}, v.connect)
+		e.err = r.attempt(ctx, &engine{v: v, errand: true}, v.connect)
 		if errors.Is(e.err, errUnknownStub) {
-			e.err = r.attempt(ctx, &engine{v: v, own: true}, v.connect)
+			e.err = r.attempt(ctx, &engine{v: v, errand: true, own: true}, v.connect)
 		}
 		r.fail(e.err, true)
 	}()

@@ -36,6 +36,17 @@ type engine struct {
 	carried, came   uint64 // of these, and of those received, when moved last put heard, logged off
 	sentBy, gotBy   uint64 // at probed
 
+	base     *baseSession // not nil: it begins with a checkpoint
+	bottom   uint64       // the log began at a checkpoint of this size; 0: it is whole
+	unproven []claim      // to be proven before the log goes on
+	proofs   map[uint32]claim
+	past     pastSession
+
+	checkpoint checkpointSession
+	errand     bool // it is for one caller: nothing is done beside
+	stay       bool // the session goes on after it has come in step
+	leave      bool // it has to be bound anew
+
 	phase     phase
 	whole     bool               // BIND began a full sync: the log comes from its beginning, and is compared
 	selection []byte             // in force when BIND was sent
@@ -158,8 +169,16 @@ func (e *engine) receive(m wire.Message) error {
 		err = e.onBlobs(m)
 	case *wire.Marked:
 		err = e.onMarked(m)
+	case *wire.Checkpoint:
+		err = e.onCheckpoint(m)
+	case *wire.State:
+		err = e.onState(m)
+	case *wire.Proof:
+		err = e.onProof(m)
+	case *wire.Commits:
+		err = e.onCommits(m)
 	case *wire.Error:
-		return m
+		err = e.onError(m)
 	default:
 		return fmt.Errorf("%w: unexpected %v", wire.ErrProtocol, m.Type())
 	}
@@ -173,8 +192,12 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	if err := e.stalled(); err != nil {
 		return nil, err
 	}
+	if e.leave {
+		e.leave = false
+		return e.again(), nil
+	}
 	if e.phase == phaseNew {
-		return e.follow()
+		return e.begin()
 	}
 	if out, err = e.look(); err != nil || len(out) > 0 {
 		return out, err
@@ -195,7 +218,7 @@ func (e *engine) pump() (out []wire.Message, err error) {
 		if e.object != nil && e.object.wait == 0 {
 			e.object = nil // whoever wanted it sent has left
 		}
-		return nil, nil
+		return e.idle()
 	}
 	for e.frames < uploadFrames {
 		m, err := e.upload()
@@ -203,11 +226,46 @@ func (e *engine) pump() (out []wire.Message, err error) {
 			return out, err
 		}
 		if m == nil {
+			if len(out) == 0 && e.frames == 0 && e.object == nil {
+				return e.idle()
+			}
 			return out, nil
 		}
 		out = append(out, m...)
 	}
 	return out, nil
+}
+
+// idle returns what is asked for when there is nothing else to do.
+func (e *engine) idle() (out []wire.Message, err error) {
+	if e.size < e.need || !e.filled() {
+		return nil, nil
+	}
+	if out, err := e.checkpoints(); err != nil || len(out) > 0 {
+		return out, err
+	}
+	if e.pastDue() {
+		return e.askPast()
+	}
+	return nil, nil
+}
+
+// onError takes the answer that a request cannot be met. Any other error ends
+// the session.
+func (e *engine) onError(m *wire.Error) error {
+	if c := &e.checkpoint; m.Request != 0 && m.Request == c.request && c.posting != nil {
+		e.v.conf.Logger.Warn("the secondary does not take a checkpoint", "err", m)
+		c.request, c.posting, c.posted = 0, nil, true
+		return nil
+	}
+	if m.Request == 0 || !errors.Is(m, wire.ErrNotFound) {
+		return m
+	}
+	_, proof := e.proofs[m.Request]
+	if proof || m.Request == e.past.request || e.base != nil && m.Request == e.base.request {
+		return &commitlog.CommitError{Err: commitlog.ErrRollback, Reason: "the secondary has fewer commits than the checkpoint that it served"}
+	}
+	return m
 }
 
 // pulled reports whether the log is here as far as the secondary named it, with
@@ -228,7 +286,7 @@ func (e *engine) inStep() (done bool, err error) {
 			done, err = s.enrolled()
 			return err
 		}
-		done = e.mode == PullOnly || s.unsent.Empty() && s.sent.Empty()
+		done = (e.mode == PullOnly || s.unsent.Empty() && s.sent.Empty()) && (e.stay || !e.pastDue()) && !e.checkpointDue(s) && e.checkpoint.request == 0
 		return nil
 	})
 	return done, err

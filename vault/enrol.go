@@ -130,6 +130,7 @@ type ownerMode struct {
 	now       time.Time
 	create    bool // an empty log is to be begun
 	floor     *keyfile.Checkpoint
+	whole     bool   // the whole log, and not from a checkpoint on
 	tried     bool   // a control commit was sent …
 	at        uint64 // … for a log of this size
 }
@@ -143,6 +144,9 @@ func (o *ownerMode) pump(e *engine) (out []wire.Message, err error) {
 	err = e.v.update(func(s *state) error {
 		out = nil
 		if ok, err := s.enrolled(); ok || err != nil {
+			return err
+		}
+		if err := s.useless(); err != nil {
 			return err
 		}
 		if err := s.reaches(o.floor); err != nil {
@@ -197,7 +201,17 @@ func (s *state) reaches(floor *keyfile.Checkpoint) error {
 	if root != commitlog.Hash(floor.Root) {
 		return refuse(commitlog.ErrFork, "the key file knows another history")
 	}
-	return nil
+	stated := uint64(0) // statements are never superseded
+	err = s.log.EachLive(s.v.keys.control, func(id commitlog.ChangeID) error {
+		if uint64(id.Commit) <= floor.Size {
+			stated++
+		}
+		return nil
+	})
+	if err == nil && stated != floor.Stated {
+		err = refuse(commitlog.ErrControlFork, fmt.Sprintf("%d control statements came up to there, the key file knows of %d", stated, floor.Stated))
+	}
+	return err
 }
 
 // answered takes the answer to the control commit. That the log has another

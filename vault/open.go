@@ -2,8 +2,6 @@ package vault
 
 import (
 	"bytes"
-	"runtime"
-	"sync"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -40,7 +38,8 @@ func (v *Vault) openAll(in []*incoming) {
 			jobs = append(jobs, job{x, i})
 		}
 	}
-	run := func(j job) {
+	run := func(n int) {
+		j := jobs[n]
 		var p seal.Payload
 		var buf []byte
 		h := &j.in.bundle.Commit.Header
@@ -55,24 +54,7 @@ func (v *Vault) openAll(in []*incoming) {
 			}
 		}
 	}
-	if len(jobs) == 1 {
-		run(jobs[0])
-		return
-	}
-	var wg sync.WaitGroup
-	queue := make(chan job)
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
-		wg.Go(func() {
-			for j := range queue {
-				run(j)
-			}
-		})
-	}
-	for _, j := range jobs {
-		queue <- j
-	}
-	close(queue)
-	wg.Wait()
+	onAllCores(len(jobs), run)
 }
 
 // openOne opens one blob into o. p and buf are scratch.

@@ -37,7 +37,7 @@ func (e *engine) probe() []wire.Message {
 // expects reports whether the secondary owes the device something.
 func (e *engine) expects() bool {
 	return e.phase != phaseBound || e.size < e.need || e.parts.Partial() || e.frames > 0 || e.object != nil ||
-		len(e.fetching) > 0 || e.marking
+		len(e.fetching) > 0 || e.marking || e.past.request != 0 || e.checkpoint.request != 0
 }
 
 // deadline returns when the engine wants to be stepped though nothing has come;
@@ -48,6 +48,9 @@ func (e *engine) deadline() time.Time {
 	}
 	switch { // in the order of stalled, which would not be due otherwise
 	case !e.expects():
+		if e.pastDue() {
+			return e.past.rest
+		}
 		return time.Time{}
 	case !e.probed.IsZero():
 		return e.probed.Add(probeTime)

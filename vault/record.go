@@ -237,6 +237,9 @@ func (s *state) heads(e *entry) ([]head, error) {
 // or does not open; the change is in quarantine then, or missing.
 func (s *state) openChange(id commitlog.ChangeID) (*head, error) {
 	ch, blob, err := s.log.Entry(id)
+	if errors.Is(err, store.ErrNotFound) && uint64(id.Commit) <= s.log.Base() {
+		return nil, nil
+	}
 	if err != nil || blob == nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 		if err := r.rest(ctx); err != nil {
 			return err
 		}
-		e := &engine{v: v, mode: o.Mode, own: own, full: full, quick: !r.inStep.IsZero() && time.Since(r.inStep) < quickTime}
+		e := &engine{v: v, mode: o.Mode, own: own, full: full, stay: true, quick: !r.inStep.IsZero() && time.Since(r.inStep) < quickTime}
 		before := r.inStep
 		err := r.attempt(ctx, e, v.connect)
 		if ctx.Err() != nil {

@@ -83,6 +83,20 @@ func (l *line) Receive(ctx context.Context) (wire.Message, error) {
 				}
 			}
 		}
+	case *wire.Commits:
+		l.commits += len(m.Items)
+	case *wire.State:
+		for _, item := range m.Items {
+			x, err := commitlog.ParseExcerpt(item.Data)
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range x.Changes {
+				if c.Blob != nil {
+					l.blobs[x.Header.Tag.String()]++
+				}
+			}
+		}
 	case *wire.Blobs:
 		l.fetched++
 		if l.cutAfter > 0 && l.fetched > l.cutAfter {

@@ -2,9 +2,12 @@ package vault
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 )
 
@@ -17,6 +20,12 @@ type Status struct {
 	Revoked    bool // … and has shut it out again
 	Secondary  string
 	Commits    uint64         // size of the verified log
+	Base       uint64         // it began at a checkpoint of this size, and not all below is verified; 0: it is whole
+	Verified   uint64         // … of that, commits verified from the first one on
+	Beginning  bool           // what was live at a checkpoint has not come whole: there is no log yet
+	Checkpoint time.Time      // of this device's last checkpoint; zero: none
+	Heard      time.Time      // when another device signed the newest that came from one; zero: not known
+	Stale      bool           // that was more than a week ago, though this device is in contact: see SPEC.md, "Checkpoints"
 	Root       commitlog.Hash // its root
 	Epoch      uint32
 	Records    int // that show something now
@@ -82,6 +91,9 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if st.Epoch, err = s.epoch(); err != nil {
 			return err
 		}
+		if err = s.addBase(st, now); err != nil {
+			return err
+		}
 		st.Enrolled, err = s.enrolled()
 		if err == ErrRevoked {
 			st.Revoked, err = true, nil
@@ -140,13 +152,34 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		})
 		if err == nil && st.Commits > 0 {
 			st.LastCommit, err = s.commitInfo(commitlog.CommitID(st.Commits))
+			if errors.Is(err, store.ErrNotFound) && st.Commits == s.log.Base() {
+				err = nil
+			}
 		}
+		st.Stale = st.Stale && slices.ContainsFunc(st.Devices, func(d Device) bool { return !d.This && !d.Revoked })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return st, nil
+}
+
+// addBase adds what is known of checkpoints.
+func (s *state) addBase(st *Status, now uint64) error {
+	st.Base = s.log.Base()
+	st.Beginning = st.Commits == 0 && s.meta.Get(metaBase) != nil
+	if past, err := s.tx.Past(bucketLog, false); err == nil {
+		st.Verified = past.Size()
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	st.Checkpoint = fromMillis(s.postedCheckpoint().time)
+	heard, looked := metaTime(s, metaHeard), metaTime(s, metaLooked)
+	st.Heard = fromMillis(heard)
+	const fresh = 2 * checkpointTime // in contact: it has looked in this time
+	st.Stale = heard != 0 && now > heard+uint64(staleTime.Milliseconds()) && now < looked+uint64(fresh.Milliseconds())
+	return nil
 }
 
 // addSelection adds what is kept, and the namespaces of the log that nothing
@@ -227,7 +260,8 @@ func (s *state) commitInfo(id commitlog.CommitID) (*CommitInfo, error) {
 	return c, nil
 }
 
-// Log returns the commits after a commit ID, oldest first, at most limit.
+// Log returns the commits after a commit ID, oldest first, at most limit. Where
+// the log began at a checkpoint, those below may be left out.
 func (v *Vault) Log(ctx context.Context, after commitlog.CommitID, limit int) (out []*CommitInfo, err error) {
 	err = v.view(func(s *state) error {
 		for id := after + 1; uint64(id) <= s.log.Size() && len(out) < limit; id++ {
@@ -235,6 +269,9 @@ func (v *Vault) Log(ctx context.Context, after commitlog.CommitID, limit int) (o
 				return err
 			}
 			c, err := s.commitInfo(id)
+			if errors.Is(err, store.ErrNotFound) && uint64(id) <= s.log.Base() {
+				continue
+			}
 			if err != nil {
 				return err
 			}

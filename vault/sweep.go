@@ -69,21 +69,23 @@ func (s *state) sweep(forgot *int) (more bool, err error) {
 // commits left out, until fn says that it is enough. It returns where to go on,
 // and whether there is more.
 func (s *state) walk(at commitlog.ChangeID, fn func(tag keys.Tag, id commitlog.ChangeID) (more bool, err error)) (next commitlog.ChangeID, more bool, err error) {
-	for more = true; more && uint64(at.Commit) <= s.log.Size(); {
+	for more = true; ; at.Index++ {
+		var any bool
+		if at, any = s.log.ChangeFrom(at); !any || !more { // fn may write, so that there is no scan to go on with
+			return at, any, nil
+		}
 		header, err := s.log.Header(at.Commit)
 		if err != nil {
 			return at, false, err
 		}
-		if commitlog.Kind(header[1]) == commitlog.KindControl || at.Index >= be.Uint16(header[118:]) {
-			at = commitlog.ChangeID{Commit: at.Commit + 1}
+		if commitlog.Kind(header[1]) == commitlog.KindControl {
+			at.Index = be.Uint16(header[118:]) - 1
 			continue
 		}
 		if more, err = fn(keys.Tag(header[6:22]), at); err != nil {
 			return at, false, err
 		}
-		at.Index++
 	}
-	return at, uint64(at.Commit) <= s.log.Size(), nil
 }
 
 // keepContent sees to it that what the selection keeps of a change comes, and

@@ -29,6 +29,9 @@ type SyncOptions struct {
 	// that does not reach and contain it, before anything is signed. Nil:
 	// nothing.
 	Floor *keyfile.Checkpoint
+	// Whole has Enrol pull and verify the whole log before the vault is used, in
+	// place of beginning with a checkpoint and verifying what is below it later.
+	Whole bool
 	// Dial opens a session. Nil is that of the vault's Config. s.Connected, if
 	// it calls that, tells the listener that sign-in begins.
 	Dial func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error)
@@ -143,8 +146,9 @@ func (v *Vault) summary(r Report, err error) (*Report, error) {
 	return &r, errors.Join(err, verr)
 }
 
-// Enrol connects a new device with the vault's secondary: it pulls and verifies
-// the whole log as the owner, and has the authority admit this device. With an
+// Enrol connects a new device with the vault's secondary: it pulls what is live, or
+// the whole log, as the owner, and has the authority admit this device. Where a
+// device begins with a checkpoint, later syncs pull and verify the log below that. With an
 // invite's token it creates the vault at the secondary, if that does not have
 // it; without, an empty log is [commitlog.ErrNoGenesis]. It may be repeated
 // until it has gone well; to repeat it is to try again after an alarm.
@@ -168,7 +172,7 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 		id = client.NewVault(a, *token)
 	}
 	r := &runner{v: v, o: &o, tell: notify(o.Progress)}
-	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), create: token != nil, floor: o.Floor}}
+	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), create: token != nil, floor: o.Floor, whole: o.Whole}}
 	err = r.attempt(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
 		s.Connected = signingIn
 		return v.dial(ctx, o, s, id)

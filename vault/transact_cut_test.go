@@ -68,8 +68,8 @@ func cutAfter(then func()) func(m client.Messenger) client.Messenger {
 				}
 				return false
 			},
-			receive: func(wire.Message) bool {
-				if !sent.Load() {
+			receive: func(m wire.Message) bool {
+				if t := m.Type(); !sent.Load() || t != wire.TypeUploaded && t != wire.TypeDownload {
 					return false
 				}
 				then()

@@ -248,11 +248,20 @@ var (
 	metaSweep       = []byte("sweep")       // ID ‖ index: the change that the sweep looks at next
 	metaUnderstands = []byte("understands") // u8: what the program understood that has tried last what is in unread
 	metaAttempt     = []byte("attempt")     // a transaction through the secondary that is not decided; see serialised.go
+
+	metaBase        = []byte("base")         // checkpoint that the log began with, or begins with, until all below it is verified
+	metaBasePlace   = []byte("base place")   // basePlace: how far its live changes have come
+	metaPastControl = []byte("past control") // as control, of the log below the base
+	metaNoted       = []byte("noted")        // n × commit ID u64: their refs below the base have to be looked at
+	metaPosted      = []byte("posted")       // size u64 ‖ time u64 ‖ live changes u64 of this device's last checkpoint
+	metaLooked      = []byte("looked")       // u64: when another device's was looked at
+	metaHeard       = []byte("heard")        // u64: time of the newest that another device has signed
 )
 
 // state is the vault's store within a transaction.
 type state struct {
 	v   *Vault
+	tx  *store.Tx
 	log *store.Log
 
 	meta, records, versions, feed, outbox, unsent, built, aside *store.Bucket
@@ -273,7 +282,7 @@ type state struct {
 }
 
 func (v *Vault) open(tx *store.Tx) (*state, error) {
-	s := &state{v: v}
+	s := &state{v: v, tx: tx}
 	var err error
 	if s.log, err = tx.Log(bucketLog); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
@@ -403,10 +412,5 @@ func (s *state) epoch() (uint32, error) { return s.log.EpochAt(s.log.Size()) }
 
 // controlHead returns the head of the control log.
 func (s *state) controlHead() commitlog.ControlHead {
-	var h commitlog.ControlHead
-	if b := s.meta.Get(metaControl); len(b) == 40 {
-		h.Number = be.Uint64(b)
-		copy(h.Hash[:], b[8:])
-	}
-	return h
+	return parseControlHead(s.meta.Get(metaControl))
 }

@@ -16,12 +16,16 @@ import (
 func newRestore(a *app) *cobra.Command {
 	s := &setup{app: a}
 	var secondary string
+	var full bool
 	cmd := &cobra.Command{
-		Use:   "restore --key FILE [--vault DIR] [--secondary URL|INVITE]",
+		Use:   "restore --key FILE [--vault DIR] [--secondary URL|INVITE] [--full]",
 		Short: "rebuild this device from the secondary with the key file",
-		Long: `Get everything back with the key file alone: the whole history is pulled from the
-secondary and verified from its first commit on. Nothing is ever created at the
-secondary. If it is interrupted, run the same again: it goes on where it ended.
+		Long: `Get everything back with the key file alone: what is alive comes first, as one of
+your devices has last signed it in a checkpoint, with everything since; then the
+vault can be used. The history before that is pulled and verified from its first
+commit on by the syncs that follow, or, with --full, before anything else. Nothing
+is ever created at the secondary. If it is interrupted, run the same again: it goes
+on where it ended.
 
 The key file says where the secondary is. --secondary gives another address of
 it, or an invite of another secondary that has the vault.`,
@@ -52,6 +56,7 @@ it, or an invite of another secondary that has the vault.`,
 			}
 			ctx, m := s.meter(ctx, url, openTime)
 			c.Sync = m.options(vault.TwoWay)
+			c.Sync.Whole = full
 			r, err := onboarding.Restore(ctx, c)
 			if err = m.end(ctx, err); err != nil {
 				return err
@@ -60,6 +65,7 @@ it, or an invite of another secondary that has the vault.`,
 		},
 	}
 	s.flags(cmd)
+	cmd.Flags().BoolVar(&full, "full", false, "verify the whole history before the vault is used")
 	cmd.Flags().StringVar(&secondary, "secondary", "", "restore from this secondary (`URL` or INVITE)")
 	return cmd
 }
@@ -110,7 +116,10 @@ func (s *setup) restored(cmd *cobra.Command, r *onboarding.Result) error {
 	s.tell("  vault        %s", s.show(s.vaultDir))
 	s.tell("  records      %s", s.show(recordsText(st)))
 	s.tell("  devices      %s", s.show(devicesText(st)))
-	s.tell("  history      %s, every one verified", plural(st.Commits, "commit", "commits"))
+	s.tell("  history      %s", historyText(st))
+	if st.Base > 0 {
+		s.tell("               %s", laterText)
+	}
 	if c := sum.last; c != nil {
 		s.tell("  last change  %s, by %s (commit %d)", s.timeText(c.Time), s.show(c.Device), c.ID)
 	}

@@ -176,6 +176,12 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		}
 		line("kept here", text)
 	}
+	if st.Base > 0 {
+		line("history", historyText(st)+": "+laterText)
+	}
+	if stale := a.staleText(st); stale != "" {
+		line("warning", stale)
+	}
 	if st.Conflicts > 0 {
 		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist conflicts")
 	}
@@ -309,6 +315,10 @@ type jsonStatus struct {
 	Secondary  string          `json:"secondary"` // empty: none
 	State      string          `json:"state"`     // "local", "unfinished", "unsent", "selecting", "in-step", "alarm", "revoked"
 	Commits    uint64          `json:"commits"`
+	Base       uint64          `json:"base,omitempty"`     // the log began at a checkpoint of this size …
+	Verified   *uint64         `json:"verified,omitempty"` // … and so many below are verified so far
+	Heard      string          `json:"heard,omitempty"`    // when another device signed the newest that came
+	Stale      bool            `json:"stale,omitempty"`
 	Root       string          `json:"root"`
 	Epoch      uint32          `json:"epoch"`
 	Digest     string          `json:"digest"`
@@ -381,6 +391,12 @@ func (s *summary) json(dir string) *jsonStatus {
 		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
 		Selection: selectionJSON(&st.Selection, !st.Selecting),
+	}
+	if j.Base, j.Stale = st.Base, st.Stale; st.Base > 0 {
+		j.Verified = &st.Verified
+	}
+	if !st.Heard.IsZero() {
+		j.Heard = st.Heard.UTC().Format(time.RFC3339)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "device.key")); err == nil {
 		j.Protection.Mode = fmt.Sprintf("%04o", info.Mode().Perm())

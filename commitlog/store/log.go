@@ -366,6 +366,16 @@ func (l *Log) Change(id commitlog.ChangeID) (info commitlog.ChangeInfo, ok bool,
 	return info, true, nil
 }
 
+// ChangeFrom returns the first change at a place of the log or after it, false if
+// there is none.
+func (l *Log) ChangeFrom(at commitlog.ChangeID) (first commitlog.ChangeID, ok bool) {
+	_ = l.changes.Scan(changeKey(at), func(k, _ []byte) (bool, error) {
+		first, ok = parseChangeID(k), true
+		return false, nil
+	})
+	return first, ok
+}
+
 // Live reports whether the change, of that namespace, is live.
 func (l *Log) Live(tag keys.Tag, id commitlog.ChangeID) bool {
 	return l.live.Get(liveKey(tag, id)) != nil

@@ -1,0 +1,285 @@
+package vault
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A log that began at a checkpoint is made whole: the commits below the base are
+// pulled and checked from the first one on, beside the log in use, and in the end
+// must come to the checkpoint. The session goes on meanwhile. A Run does it bit by
+// bit, with pauses; a Sync does some of it; a full sync does all of it at once.
+
+const (
+	pastPause = 100 * time.Millisecond // between two pieces
+	pastShare = 4                      // pieces that a Sync does
+)
+
+// pastSession is the part of a session that pulls the log below the base.
+type pastSession struct {
+	request uint32 // under way; 0: none
+	parts   wire.Assembler
+	pieces  int       // that have come
+	rest    time.Time // when the next is to be asked for
+	urgent  bool      // the log cannot go on without
+}
+
+// pastDue reports whether a piece of the log below the base has its turn, or has
+// been asked for.
+func (e *engine) pastDue() bool {
+	return e.bottom > 0 && e.owner == nil && !e.errand && e.mode != PushOnly && (e.past.urgent || e.full || e.stay || e.past.pieces < pastShare)
+}
+
+// askPast asks for the next piece.
+func (e *engine) askPast() (out []wire.Message, err error) {
+	p := &e.past
+	if p.request != 0 || e.now.Before(p.rest) {
+		return nil, nil
+	}
+	err = e.v.view(func(s *state) error {
+		m := &wire.Read{To: commitlog.CommitID(e.bottom)}
+		past, err := s.tx.Past(bucketLog, false)
+		switch {
+		case err == nil:
+			m.After = commitlog.CommitID(past.Size())
+		case err != store.ErrNotFound:
+			return err
+		}
+		k, err := s.keeping()
+		if err != nil {
+			return err
+		}
+		m.Tags = k.bindTags()
+		if m.After < m.To {
+			e.request++
+			p.request, m.Request = e.request, e.request
+			out = []wire.Message{m}
+		}
+		return nil
+	})
+	if err == nil && out == nil {
+		err = e.endPast() // it was cut between the last piece and its end
+	}
+	return out, err
+}
+
+// onCommits takes a piece of the log below the base.
+func (e *engine) onCommits(m *wire.Commits) error {
+	p := &e.past
+	if p.request == 0 || m.Request != p.request {
+		return fmt.Errorf("%w: COMMITS that were not asked for", wire.ErrProtocol)
+	}
+	var in []*incoming
+	for _, item := range m.Items {
+		data, err := p.parts.Add(item)
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			continue
+		}
+		b, err := commitlog.ParseBundle(data)
+		if err != nil {
+			return &commitlog.CommitError{Err: err, Reason: "below the checkpoint that this device began with"}
+		}
+		in = append(in, &incoming{bundle: b})
+	}
+	if p.parts.Partial() {
+		return nil
+	}
+	e.v.openAll(in)
+	if err := e.v.verifyAhead(in, func(s *state) (*store.Log, error) {
+		past, err := s.tx.Past(bucketLog, false)
+		if err != nil {
+			return s.log, nil // nobody knows more than this
+		}
+		return past.Log, nil
+	}); err != nil {
+		return err
+	}
+	var size uint64
+	for at := 0; at < len(in); {
+		next := at
+		err := e.v.update(func(s *state) error {
+			past, err := s.tx.Past(bucketLog, true)
+			if err != nil {
+				return err
+			}
+			next = at
+			for n := 0; next < len(in) && n < applyChanges; next++ {
+				if err := s.applyPast(past, in[next]); err != nil {
+					return err
+				}
+				n += len(in[next].bundle.Commit.Changes)
+			}
+			size = past.Size()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		at = next
+	}
+	p.request = 0
+	p.pieces++
+	if e.stay && !p.urgent && !e.full {
+		p.rest = e.now.Add(pastPause)
+	}
+	if size < e.bottom {
+		return nil
+	}
+	return e.endPast()
+}
+
+// applyPast checks the next commit below the base and adds it.
+func (s *state) applyPast(past *store.Past, in *incoming) error {
+	c := in.bundle.Commit
+	at := commitlog.CommitID(past.Size() + 1)
+	if in.bundle.ID != at {
+		return &commitlog.CommitError{ID: at, Err: commitlog.ErrOmission, Reason: fmt.Sprintf("commit %d came instead", in.bundle.ID)}
+	}
+	if base := s.log.Base(); uint64(at) > base {
+		return fmt.Errorf("%w: COMMITS beyond those that were asked for", wire.ErrProtocol)
+	}
+	eff, err := commitlog.Check(past, c)
+	if err != nil {
+		return err
+	}
+	control := c.Header.Kind == commitlog.KindControl
+	keeping, err := s.keeping()
+	if err != nil {
+		return err
+	}
+	if !control && !keeping.has(c.Header.Tag) {
+		in.leaveOut()
+	}
+	if err := past.Append(c, in.bundle.Blobs, eff, millis(s.v.conf.Now())); err != nil {
+		return err
+	}
+	if control {
+		return s.control(past.Log, metaPastControl, in.bundle)
+	}
+	for i := range c.Changes {
+		id := commitlog.ChangeID{Commit: at, Index: uint16(i)}
+		if !in.opened[i].known || s.log.Live(c.Header.Tag, id) {
+			continue
+		}
+		if err := s.log.SetBlob(id, in.bundle.Blobs[i]); err != nil { // it may have come without
+			return err
+		}
+		if err := s.version(in.opened[i].key, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endPast compares what the log below the base has come to with the checkpoint,
+// and makes the log whole.
+func (e *engine) endPast() error {
+	err := e.v.view(func(s *state) error {
+		past, err := s.tx.Past(bucketLog, false)
+		if err != nil {
+			return err
+		}
+		c, err := s.base()
+		if err != nil {
+			return err
+		}
+		own, err := past.Comes(past.Size())
+		if err != nil {
+			return err
+		}
+		own.Control, own.Resets = parseControlHead(s.meta.Get(metaPastControl)), c.Resets
+		return c.Same(own)
+	})
+	if err != nil {
+		return err
+	}
+	err = e.v.update(func(s *state) error {
+		past, err := s.tx.Past(bucketLog, false)
+		if err != nil {
+			return err
+		}
+		if err := past.Done(); err != nil {
+			return err
+		}
+		if err := s.checkNoted(); err != nil {
+			return err
+		}
+		for _, k := range [][]byte{metaBase, metaPastControl, metaNoted} {
+			if err := s.meta.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e.v.conf.Logger.Info("the whole history is verified", "commits", e.bottom)
+	e.bottom, e.past = 0, pastSession{}
+	e.leave = e.full // which compares from the beginning
+	return nil
+}
+
+// note keeps in mind that a commit names what could not be looked at.
+func (s *state) note(id commitlog.CommitID) error {
+	return s.meta.Put(metaNoted, be.AppendUint64(append([]byte(nil), s.meta.Get(metaNoted)...), uint64(id)))
+}
+
+// checkNoted looks at what could not be looked at.
+func (s *state) checkNoted() error {
+	for b := s.meta.Get(metaNoted); len(b) >= 8; b = b[8:] {
+		id := commitlog.CommitID(be.Uint64(b))
+		bundle, err := s.log.Commit(id)
+		if err != nil {
+			return err
+		}
+		if err := commitlog.CheckRefs(s.log, id, bundle.Commit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseControlHead(b []byte) (h commitlog.ControlHead) {
+	if len(b) == 40 {
+		h.Number = be.Uint64(b)
+		copy(h.Hash[:], b[8:])
+	}
+	return h
+}
+
+// verifyAhead verifies the signatures of commits on all cores, those of authors
+// that the log knows. What is found out is asked for by commitlog.Check.
+func (v *Vault) verifyAhead(in []*incoming, log func(*state) (*store.Log, error)) error {
+	if len(in) < 4 {
+		return nil
+	}
+	signers := make(map[keys.DeviceID]keys.VerifyKey)
+	err := v.view(func(s *state) error {
+		l, err := log(s)
+		if err != nil {
+			return err
+		}
+		return l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+			signers[id] = a.Sign
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	onAllCores(len(in), func(i int) {
+		if c := in[i].bundle.Commit; signers[c.Header.Device] != (keys.VerifyKey{}) {
+			c.Verify(v.keys.vault, signers[c.Header.Device])
+		}
+	})
+	return nil
+}
