@@ -79,6 +79,7 @@ var alarmKinds = []struct {
 	{"control-fork", commitlog.ErrControlFork},
 	{"no-genesis", commitlog.ErrNoGenesis},
 	{"other-vault", commitlog.ErrVaultIDMismatch},
+	{"checkpoint", commitlog.ErrCheckpoint},
 	{"own-commit-missing", commitlog.ErrOwnCommitMissing},
 	{"device-state-rollback", commitlog.ErrDeviceStateRollback},
 }

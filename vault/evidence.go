@@ -3,10 +3,13 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 )
 
@@ -154,6 +157,9 @@ func (v *Vault) RootAt(ctx context.Context, size uint64) (root commitlog.Hash, e
 			return ErrNotFound
 		}
 		root, err = s.log.RootAt(size)
+		if errors.Is(err, store.ErrNotFound) {
+			err = &Error{Op: "compare", Hint: "kist sync --full", Err: fmt.Errorf("%w: the history up to commit %d has not been verified on this device yet", ErrNotHere, s.log.Base())}
+		}
 		return err
 	})
 	return root, err

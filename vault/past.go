@@ -212,7 +212,8 @@ func (e *engine) endPast() error {
 		if err := s.checkNoted(); err != nil {
 			return err
 		}
-		for _, k := range [][]byte{metaBase, metaPastControl, metaNoted} {
+		// What stands in for a change that cannot be used may be here by now.
+		for _, k := range [][]byte{metaBase, metaPastControl, metaNoted, metaUnderstands} {
 			if err := s.meta.Delete(k); err != nil {
 				return err
 			}
@@ -220,6 +221,9 @@ func (e *engine) endPast() error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := e.v.reread(); err != nil {
 		return err
 	}
 	e.v.conf.Logger.Info("the whole history is verified", "commits", e.bottom)
