@@ -81,7 +81,7 @@ func TestText(t *testing.T) {
 		"server: wss://vault1.example.net/\n" +
 		"server-key: " + f.Servers[1].Key.String() + "\n" +
 		"server-binding: none\n" +
-		"checkpoint: 1234 AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= 5\n" +
+		"checkpoint: 1234 AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= 5 6\n" +
 		"end\n"
 	if d := cmp.Diff(want, string(text)); d != "" {
 		t.Error(d)
@@ -166,7 +166,7 @@ func TestTextStrict(t *testing.T) {
 		"number with a zero":   {replace("checkpoint: 7", "checkpoint: 07"), keyfile.ErrDamaged},
 		"number with a sign":   {replace("checkpoint: 7", "checkpoint: +7"), keyfile.ErrDamaged},
 		"number too large":     {replace("checkpoint: 7", "checkpoint: 1099511627776"), keyfile.ErrDamaged},
-		"checkpoint cut":       {replace("= 0\n", "=\n"), keyfile.ErrDamaged},
+		"checkpoint cut":       {replace("= 0 0\n", "= 0\n"), keyfile.ErrDamaged},
 		"checkpoint twice":     {replace("end\n", lines[7]+"end\n"), keyfile.ErrDamaged},
 		"17 servers":           {strings.Join(lines[:4], "") + strings.Repeat(strings.Join(lines[4:7], ""), 17) + "end\n", keyfile.ErrDamaged},
 		"over 8 KiB":           {text + strings.Repeat("x", keyfile.MaxContent), keyfile.ErrDamaged},
@@ -203,6 +203,7 @@ func TestMarshalRefuses(t *testing.T) {
 		"binding":         {func(f *keyfile.File) { f.Servers[0].Binding = "" }, keyfile.ErrContent},
 		"many servers":    {func(f *keyfile.File) { f.Servers = newFile(17).Servers }, keyfile.ErrContent},
 		"checkpoint":      {func(f *keyfile.File) { f.Checkpoint = &keyfile.Checkpoint{Size: 1 << 40} }, keyfile.ErrContent},
+		"statements":      {func(f *keyfile.File) { f.Checkpoint = &keyfile.Checkpoint{Stated: 1 << 40} }, keyfile.ErrContent},
 	} {
 		f := newFile(1)
 		c.change(f)

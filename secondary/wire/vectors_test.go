@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -108,10 +109,30 @@ func makeVectors(t *testing.T) *vectors {
 		&wire.Unbind{}, &wire.Unbound{},
 		&wire.Error{Code: wire.CodeShutdown, Action: wire.ActionRetryAfter, RetryAfter: 2500},
 		&wire.Proof{Request: 8, From: 4711, To: 4712}, &wire.Proof{Request: 8, From: 4711, To: 4712, Hashes: []commitlog.Hash{seed(0xee), seed(0xff)}},
+		&wire.Snapshot{Request: 9, Size: 4712}, &wire.Snapshot{Request: 9, Size: 4712, Tag: tag, Commit: 4711, Index: 3, Tags: wire.Tags{tag}},
+		&wire.State{Request: 9, Items: []wire.Item{excerptOf(deviceKey, vault, id, tag)}}, &wire.State{Request: 9, Done: true},
+		&wire.Checkpoint{Request: 10}, &wire.Checkpoint{Request: 10, Size: 4712, Device: id, Data: []byte{1, 2, 3}},
+		&wire.Read{Request: 11, After: 4710, To: 4712}, &wire.Read{Request: 11, To: 4712, Tags: wire.Tags{tag}},
+		&wire.Commits{Request: 11, Items: []wire.Item{{Kind: wire.ItemPart, Data: []byte{4, 5}}}}, &wire.Commits{Request: 11, Items: []wire.Item{last}},
 	} {
 		v.Frames = append(v.Frames, frame(m))
 	}
 	return v
+}
+
+// excerptOf returns an excerpt of commit 4711: its second change with the blob, and
+// its third one without.
+func excerptOf(key keys.SigningKey, vault keys.VaultID, device keys.DeviceID, tag keys.Tag) wire.Item {
+	blob := bytes.Repeat([]byte{0x42}, commitlog.MinBlob)
+	put := commitlog.Change{Op: commitlog.OpPut, BlobHash: sha256.Sum256(blob), BlobSize: uint32(len(blob))}
+	h := commitlog.Header{Kind: commitlog.KindData, Epoch: 1, Tag: tag, Device: device, Seq: 99, PrevLeaf: commitlog.Hash{0x1e, 0xaf}, SeenSize: 4710, SeenRoot: commitlog.Hash{0x80, 0x07}}
+	c, err := commitlog.Build(h, []commitlog.Change{put, put, put}, func(m []byte) [64]byte { return key.Sign(keys.PurposeCommit, vault, m) })
+	if err != nil {
+		panic(err)
+	}
+	data := commitlog.AppendExcerpt(nil, 4711, c.Raw, 2)
+	data = commitlog.AppendExcerptChange(data, 1, c.Changes[1].Entry, blob)
+	return wire.Item{Kind: wire.ItemExcerpt, Data: commitlog.AppendExcerptChange(data, 2, c.Changes[2].Entry, nil)}
 }
 
 func TestVectors(t *testing.T) {
