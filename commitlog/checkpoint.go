@@ -131,7 +131,7 @@ func ParseCheckpoint(data []byte) (*Checkpoint, error) {
 		r.copy(a.Leaf[:])
 		a.Seen = r.u64()
 	}
-	c.Namespaces = make([]NamespaceState, min(int(r.u32()), len(r.b)/namespaceSize))
+	c.Namespaces = make([]NamespaceState, min(uint64(r.u32()), uint64(len(r.b)/namespaceSize)))
 	for i := range c.Namespaces {
 		n := &c.Namespaces[i]
 		r.copy(n.Tag[:])
@@ -178,7 +178,7 @@ func (c *Checkpoint) check() error {
 		if i > 0 && bytes.Compare(c.Namespaces[i-1].Tag[:], n.Tag[:]) >= 0 {
 			return bad("namespaces do not ascend")
 		}
-		if n.Count == 0 || n.Count >= 1<<56 || n.Bytes/MinBlob < n.Count || n.Bytes/MaxControlBlob > n.Count || n.Bytes >= 1<<62-size {
+		if n.Count == 0 || n.Count >= 1<<56 || n.Bytes/MinBlob < n.Count || (n.Bytes-1)/MaxControlBlob >= n.Count || n.Bytes >= 1<<62-size {
 			return bad("a namespace with too few or too many changes or bytes")
 		}
 		size += n.Bytes
