@@ -493,7 +493,9 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		id := commitlog.ChangeID{Commit: e.ID, Index: uint16(i)}
-		if !l.past || l.changes.Get(changeKey(id)) == nil { // what is there came with its header
+		if there, err := l.came(id, ch); err != nil {
+			return err
+		} else if !there {
 			v := make([]byte, 0, len(ch.Entry)+len(blobs[i]))
 			v = append(append(v, ch.Entry...), blobs[i]...)
 			if err := l.changes.Put(changeKey(id), v); err != nil {
@@ -555,6 +557,20 @@ func (l *Log) once(b *Bucket, key, value []byte, id commitlog.CommitID) error {
 		}
 	}
 	return b.Put(key, value)
+}
+
+// came reports whether a change is there already: below a base those are that the
+// checkpoint has vouched for. Their commit's header, which names the whole list, says
+// nothing of one entry, so it is compared.
+func (l *Log) came(id commitlog.ChangeID, ch *commitlog.Change) (bool, error) {
+	if !l.past {
+		return false, nil
+	}
+	there := l.changes.Get(changeKey(id))
+	if there != nil && !bytes.HasPrefix(there, ch.Entry) {
+		return false, &commitlog.CommitError{ID: id.Commit, Err: commitlog.ErrCheckpoint, Reason: fmt.Sprintf("change %d is not the one that came with the checkpoint", id.Index)}
+	}
+	return there != nil, nil
 }
 
 // Commit returns a commit with its change list and the blobs that are here.

@@ -1,0 +1,356 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+)
+
+// dump returns all that a store holds of a log, but the times of appending, and the
+// index of restates that are not live, which says nothing.
+func dump(t *testing.T, db *store.DB) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	fatal(t, db.View(func(tx *store.Tx) error {
+		l, err := tx.Log(logName)
+		fatal(t, err)
+		b := tx.Bucket(logName)
+		return b.Scan(nil, func(name, value []byte) (bool, error) {
+			in := b.Bucket(string(name))
+			if in == nil {
+				t.Errorf("a value in the bucket: %q", name)
+				return true, nil
+			}
+			return true, in.Scan(nil, func(k, v []byte) (bool, error) {
+				switch {
+				case string(name) == "retired":
+					v = nil
+				case string(name) == "restates":
+					id := commitlog.ChangeID{Commit: commitlog.CommitID(be64(k[10:])), Index: uint16(k[18])<<8 | uint16(k[19])}
+					if info, _, err := l.Change(id); err != nil || !info.Live {
+						return true, err
+					}
+				}
+				out[fmt.Sprintf("%s/%x", name, k)] = fmt.Sprintf("%x", v)
+				return true, nil
+			})
+		})
+	}))
+	return out
+}
+
+func be64(b []byte) (n uint64) {
+	for _, x := range b[:8] {
+		n = n<<8 | uint64(x)
+	}
+	return n
+}
+
+// wholeAt returns a store that had the whole log from its first commit on.
+func (h *history) wholeAt(size uint64) *store.DB {
+	h.t.Helper()
+	db := h.newLog()
+	h.update(db, func(l *store.Log, _ *store.Tx) error {
+		for id := uint64(1); id <= size; id++ {
+			fatal(h.t, h.apply(l, id, h.commits[id].effects))
+		}
+		return nil
+	})
+	return db
+}
+
+// verify verifies up to n commits below the base, and all of it if the base is
+// reached.
+func (h *history) verify(tx *store.Tx, base, n uint64) (done bool) {
+	h.t.Helper()
+	p, err := tx.Past(logName, true)
+	fatal(h.t, err)
+	for range min(n, base-p.Size()) {
+		fatal(h.t, h.verifyNext(p))
+	}
+	if p.Size() < base {
+		return false
+	}
+	h.same(p.Log, base)
+	comes, err := p.Comes(base)
+	fatal(h.t, err)
+	if diff := cmp.Diff(h.comes[base], comes); diff != "" {
+		h.t.Errorf("what it came to at %d: want − got +:\n%s", base, diff)
+	}
+	c := h.checkpoint(base)
+	comes.Control, comes.Resets = c.Control, c.Resets
+	fatal(h.t, comes.Same(c))
+	fatal(h.t, p.Done())
+	return true
+}
+
+// verifyNext verifies the next commit below a base. Of what is live above, no blobs
+// have come.
+func (h *history) verifyNext(p *store.Past) error {
+	id := p.Size() + 1
+	a := h.commits[id]
+	e, err := commitlog.Check(p, a.c)
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(a.effects, e); diff != "" {
+		h.t.Errorf("commit %d: want − got +:\n%s", id, diff)
+	}
+	blobs := slices.Clone(a.blobs)
+	for i := range blobs {
+		if _, blob, err := p.Entry(commitlog.ChangeID{Commit: commitlog.CommitID(id), Index: uint16(i)}); err == nil && blob != nil {
+			blobs[i] = nil
+		}
+	}
+	if err := p.Append(a.c, blobs, e, 1); err != nil {
+		return err
+	}
+	return h.state(p.Log, id)
+}
+
+// The log below a base is verified beside the one above, which goes on meanwhile;
+// then the store is as if it had always been whole.
+func TestPast(t *testing.T) {
+	var n tally
+	beside, waited := 0, 0
+	for seed := range uint64(8) {
+		h := newHistory(t, 100+seed)
+		for h.size() < 130 {
+			h.grow()
+		}
+		for range 4 {
+			base := 1 + h.rng.Uint64N(h.size())
+			db := h.begin(base)
+			for at, verified := base, false; !verified; {
+				h.update(db, func(l *store.Log, tx *store.Tx) error {
+					for range h.rng.IntN(20) {
+						if at == h.size() {
+							break
+						}
+						if !h.follow(l, &n) {
+							verified = h.verify(tx, base, base)
+							waited++
+							return nil
+						}
+						at++
+						beside++
+					}
+					h.same(l, at)
+					verified = h.verify(tx, base, h.rng.Uint64N(30))
+					h.same(l, at)
+					return nil
+				})
+				if want := dump(t, h.wholeAt(at)); verified {
+					if diff := cmp.Diff(want, dump(t, db)); diff != "" {
+						t.Fatalf("base %d, size %d: want − got +:\n%s", base, at, diff)
+					}
+				}
+			}
+			h.update(db, func(l *store.Log, tx *store.Tx) error {
+				if _, err := tx.Past(logName, false); l.Base() != 0 || l.BaseSeq(h.signers[2].id) != 0 || !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("base %d, past %v", l.Base(), err)
+				}
+				for l.Size() < h.size() {
+					e, err := commitlog.Check(l, h.commits[l.Size()+1].c)
+					fatal(t, err)
+					fatal(t, h.apply(l, l.Size()+1, e))
+				}
+				return nil
+			})
+			if diff := cmp.Diff(dump(t, h.db), dump(t, db)); diff != "" {
+				t.Fatalf("base %d: want − got +:\n%s", base, diff)
+			}
+		}
+	}
+	t.Logf("%+v, %d commits beside, %d times one had to wait", n, beside, waited)
+	if beside == 0 || waited == 0 {
+		t.Errorf("%d commits beside, %d times one had to wait", beside, waited)
+	}
+}
+
+// A lie about the log below the base, and where verifying it ends.
+type lie struct {
+	name string
+	want error
+	// tell changes what the device begins with, or what it is served below.
+	tell func(h *history, base uint64, c *commitlog.Checkpoint, excerpts *[]*commitlog.Excerpt) (served *history)
+}
+
+func lies() []lie {
+	// again returns another excerpt of the change at a place.
+	again := func(h *history, x *commitlog.Excerpt, raw, entry, blob []byte) *commitlog.Excerpt {
+		data := commitlog.AppendExcerpt(nil, x.ID, raw, 1)
+		made, err := commitlog.ParseExcerpt(commitlog.AppendExcerptChange(data, x.Changes[0].Index, entry, blob))
+		fatal(h.t, err)
+		return made
+	}
+	// alone returns where the only live change of a commit is, of a device.
+	alone := func(h *history, all []*commitlog.Excerpt) int {
+		i := slices.IndexFunc(all, func(x *commitlog.Excerpt) bool {
+			n := 0
+			for _, y := range all {
+				if y.ID == x.ID {
+					n += len(y.Changes)
+				}
+			}
+			return n == 1 && x.Header.Kind != commitlog.KindControl && x.Changes[0].Change.Op == commitlog.OpPut
+		})
+		if i < 0 {
+			h.t.Fatal("no such commit")
+		}
+		return i
+	}
+	return []lie{
+		{"nothing", nil, func(h *history, _ uint64, _ *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history { return h }},
+		{"another header", commitlog.ErrFork, func(h *history, _ uint64, _ *commitlog.Checkpoint, all *[]*commitlog.Excerpt) *history {
+			i := alone(h, *all)
+			x := (*all)[i]
+			raw := bytes.Clone(x.Raw)
+			raw[len(raw)-1] ^= 1
+			(*all)[i] = again(h, x, raw, x.Changes[0].Change.Entry, x.Changes[0].Blob)
+			return h
+		}},
+		{"another change in a true commit", commitlog.ErrCheckpoint, func(h *history, _ uint64, _ *commitlog.Checkpoint, all *[]*commitlog.Excerpt) *history {
+			i := alone(h, *all)
+			x := (*all)[i]
+			other := h.commits[1]
+			(*all)[i] = again(h, x, x.Raw, other.c.Changes[0].Entry, other.blobs[0])
+			return h
+		}},
+		{"a live change left out", commitlog.ErrCheckpoint, func(h *history, _ uint64, _ *commitlog.Checkpoint, all *[]*commitlog.Excerpt) *history {
+			*all = slices.Delete(*all, alone(h, *all), alone(h, *all)+1)
+			return h
+		}},
+		{"a dead change kept", commitlog.ErrCheckpoint, func(h *history, base uint64, _ *commitlog.Checkpoint, all *[]*commitlog.Excerpt) *history {
+			for id := uint64(2); id <= base; id++ {
+				a := h.commits[id]
+				for i, ch := range a.c.Changes {
+					dead := commitlog.ChangeID{Commit: commitlog.CommitID(id), Index: uint16(i)}
+					if ch.Op == commitlog.OpPut && a.c.Header.Tag == tagA && !slices.Contains(h.live[base][tagA], dead) {
+						x, err := commitlog.ParseExcerpt(commitlog.AppendExcerptChange(commitlog.AppendExcerpt(nil, dead.Commit, a.c.Raw, 1), dead.Index, ch.Entry, a.blobs[i]))
+						fatal(h.t, err)
+						*all = append(*all, x)
+						return h
+					}
+				}
+			}
+			h.t.Fatal("nothing is dead")
+			return nil
+		}},
+		{"another author's end", commitlog.ErrCheckpoint, func(h *history, _ uint64, c *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history {
+			c.Authors[1].Seq++
+			return h
+		}},
+		{"another number of statements", commitlog.ErrCheckpoint, func(h *history, _ uint64, c *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history {
+			c.Control.Number++
+			return h
+		}},
+		{"another last peak", commitlog.ErrFork, func(h *history, _ uint64, c *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history {
+			c.Peaks[len(c.Peaks)-1][0] ^= 1
+			return h
+		}},
+		{"another first peak", commitlog.ErrFork, func(h *history, _ uint64, c *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history {
+			c.Peaks[0][0] ^= 1
+			return h
+		}},
+		{"another log is served below", commitlog.ErrFork, func(h *history, base uint64, _ *commitlog.Checkpoint, _ *[]*commitlog.Excerpt) *history {
+			fork := newHistory(h.t, 7) // by the same authors
+			for fork.size() < base-5 {
+				fork.grow()
+			}
+			for fork.size() < base {
+				fork.data(fork.signers[2], tagE, fork.size(), commitlog.Change{Op: commitlog.OpPut})
+			}
+			return fork
+		}},
+	}
+}
+
+// Where base and log below disagree, verifying fails, and what is in use is as it
+// was.
+func TestPastLies(t *testing.T) {
+	const base = 101
+	for _, lie := range lies() {
+		t.Run(lie.name, func(t *testing.T) {
+			h := newHistory(t, 7)
+			for h.size() < 110 {
+				h.grow()
+			}
+			c := h.checkpoint(base)
+			all := h.excerpts(base)
+			served := lie.tell(h, base, c, &all)
+			states := make(map[keys.Tag]*commitlog.StateHash)
+			db := h.newLog()
+			h.update(db, func(l *store.Log, _ *store.Tx) error {
+				for id := uint64(1); id <= base; id++ {
+					fatal(t, h.state(l, id))
+				}
+				for _, x := range all {
+					fatal(t, l.PutExcerpt(x))
+				}
+				// The checkpoint is of what is served with it, as a device finds before it begins.
+				return l.Namespaces(func(tag keys.Tag) (err error) {
+					states[tag], err = l.StateHash(tag)
+					return err
+				})
+			})
+			c.Namespaces = nil
+			for _, tag := range slices.SortedFunc(maps.Keys(states), func(a, b keys.Tag) int { return bytes.Compare(a[:], b[:]) }) {
+				s := states[tag]
+				c.Namespaces = append(c.Namespaces, commitlog.NamespaceState{Tag: tag, Count: s.Count, Bytes: s.Bytes, Hash: s.Sum()})
+			}
+			h.update(db, func(l *store.Log, _ *store.Tx) error { return l.Begin(c) })
+
+			before := dump(t, db)
+			err := db.Update(func(tx *store.Tx) error {
+				p, err := tx.Past(logName, true)
+				fatal(t, err)
+				for p.Size() < base {
+					if err := served.verifyNext(p); err != nil {
+						return err
+					}
+				}
+				comes, err := p.Comes(base)
+				fatal(t, err)
+				comes.Control, comes.Resets = commitlog.ControlHead{Number: uint64(len(h.live[base][ctlTag]))}, 0
+				if err := comes.Same(c); err != nil {
+					return err
+				}
+				return p.Done()
+			})
+			if !errors.Is(err, lie.want) || lie.want == nil && err != nil {
+				t.Errorf("got %v, want %v", err, lie.want)
+			}
+			if lie.want != nil {
+				if diff := cmp.Diff(before, dump(t, db)); diff != "" {
+					t.Errorf("before − after +:\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// There is a past of a log alone, and only once it was begun.
+func TestPastNotFound(t *testing.T) {
+	h := newHistory(t, 1)
+	h.update(h.db, func(_ *store.Log, tx *store.Tx) error {
+		for _, name := range []string{logName, "none"} {
+			if p, err := tx.Past(name, false); p != nil || !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: %v, want ErrNotFound", name, err)
+			}
+		}
+		if _, err := tx.Past("none", true); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("begun: %v, want ErrNotFound", err)
+		}
+		return nil
+	})
+}
