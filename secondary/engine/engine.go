@@ -58,7 +58,9 @@ type Engine interface {
 
 	// PutCheckpoint keeps a checkpoint as its device's newest. It is refused with
 	// wire.ErrProtocol where the log does not come to it, or size or time are below
-	// those of the one that is there. It reads every live change.
+	// those of the one that is there, and with commitlog.ErrUnknownSigner or
+	// commitlog.ErrRevoked where the device is not one of the vault's. It reads every
+	// live change.
 	PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) error
 	// Checkpoint returns the last of the checkpoints kept, ordered by size and
 	// then device, that comes before the given ones; size 0: the last of all. It

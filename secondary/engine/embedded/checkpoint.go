@@ -39,6 +39,20 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 		return err
 	}
 	return e.db.Update(func(tx *store.Tx) error {
+		// The log has grown meanwhile, and perhaps it revokes the device.
+		l, err := vaultLog(tx, c.Vault)
+		if err != nil {
+			return err
+		}
+		author, err := l.Author(c.Device)
+		switch {
+		case err != nil:
+			return err
+		case author == nil:
+			return commitlog.ErrUnknownSigner
+		case author.Revoked != 0:
+			return commitlog.ErrRevoked
+		}
 		all, err := tx.CreateBucket(bucketCheckpoints)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
@@ -75,6 +76,14 @@ func TestReopen(t *testing.T) {
 	}
 	if a, err := e.Author(t.Context(), v.ID(), d.ID); err != nil || a.Auth != d.Auth.Public() {
 		t.Errorf("device: %+v, %v", a, err)
+	}
+	point := d.Checkpoint(v.Comes([]*commitlog.Bundle{b}), 1)
+	if err := e.PutCheckpoint(t.Context(), point); err != nil {
+		t.Fatal(err)
+	}
+	reopen()
+	if c, err := e.Checkpoint(t.Context(), v.ID(), 0, keys.DeviceID{}); err != nil || c.Device != d.ID || !bytes.Equal(c.Raw, point.Raw) {
+		t.Errorf("checkpoint: %+v, %v", c, err)
 	}
 	if err := e.Create(t.Context(), token, v.Authority.Public(), now); err != nil {
 		t.Errorf("creating again: %v", err)

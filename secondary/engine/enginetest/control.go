@@ -81,6 +81,8 @@ func testUnknownVault(t *testing.T, e engine.Engine) {
 	check("Change", err)
 	_, err = e.OpenObject(ctx, v.ID(), commitlog.Hash{1})
 	check("OpenObject", err)
+	_, err = e.OpenState(ctx, v.ID(), 1)
+	check("OpenState", err)
 }
 
 func testRegistrations(t *testing.T, e engine.Engine) {

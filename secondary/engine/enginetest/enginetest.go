@@ -28,7 +28,10 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"Objects":       testObjects,
 		"ObjectMissing": testObjectMissing,
 		"Read":          testRead,
+		"ReadDead":      testReadDead,
 		"Change":        testChange,
+		"Checkpoint":    testCheckpoint,
+		"State":         testState,
 		"Concurrency":   testConcurrency,
 		"Cancelled":     testCancelled,
 	}
