@@ -31,6 +31,8 @@ func every() []wire.Message {
 		&wire.Upload{Control: c, Items: wire.Cut(rawvault.Encode(b))}, &wire.Uploaded{Results: []wire.Result{{ID: 1}}},
 		&wire.Object{Size: 1000}, &wire.Have{}, &wire.Fetch{Request: 1, Commit: 1, Length: 1}, &wire.Blobs{Request: 1},
 		&wire.Mark{}, &wire.Marked{}, &wire.Ping{}, &wire.Pong{}, &wire.Unbind{}, &wire.Unbound{}, wire.NewError(1, ""),
+		&wire.Proof{Request: 1, From: 1, To: 1}, &wire.Snapshot{Request: 1, Size: 1}, &wire.State{Request: 1, Done: true}, &wire.Checkpoint{Request: 1},
+		&wire.Read{Request: 1, To: 1}, &wire.Commits{Request: 1, Items: wire.Cut(rawvault.Encode(b))},
 	}
 }
 
@@ -38,6 +40,9 @@ func every() []wire.Message {
 func TestOrder(t *testing.T) {
 	f := start(t, nil)
 	v, devices := f.vault(1)
+	always := []wire.Type{
+		wire.TypeObject, wire.TypeFetch, wire.TypePing, wire.TypePong, wire.TypeProof, wire.TypeSnapshot, wire.TypeCheckpoint, wire.TypeRead,
+	}
 	states := map[string]struct {
 		enter func() *raw
 		good  []wire.Type // may come
@@ -49,13 +54,13 @@ func TestOrder(t *testing.T) {
 			return r
 		}, []wire.Type{wire.TypeAuth, wire.TypeCreate}},
 		"signed in": {func() *raw { return signedInRaw(t, f, v, devices[0]) },
-			[]wire.Type{wire.TypeBind, wire.TypeObject, wire.TypeFetch, wire.TypePing, wire.TypePong}},
+			append([]wire.Type{wire.TypeBind}, always...)},
 		"bound": {func() *raw {
 			r := signedInRaw(t, f, v, devices[0])
 			r.send(&wire.Bind{Size: 1, Root: v.Root(1)})
 			r.message()
 			return r
-		}, []wire.Type{wire.TypeMark, wire.TypeUnbind, wire.TypeObject, wire.TypeFetch, wire.TypePing, wire.TypePong}},
+		}, append([]wire.Type{wire.TypeMark, wire.TypeUnbind}, always...)},
 	}
 	for name, state := range states {
 		for _, m := range every() {

@@ -94,8 +94,13 @@ func (d *Device) Registration(revoked bool) wire.Registration {
 
 // ControlCommit returns the authority's next commit, and what goes with it.
 func (v *Vault) ControlCommit(devices ...wire.Registration) (*commitlog.Bundle, *wire.Control) {
+	return v.ControlOf(commitlog.MinBlob, devices...)
+}
+
+// ControlOf is ControlCommit with a blob of n bytes.
+func (v *Vault) ControlOf(n int, devices ...wire.Registration) (*commitlog.Bundle, *wire.Control) {
 	h := commitlog.Header{Kind: commitlog.KindControl, Tag: v.Control}
-	change, blob := Put(commitlog.MinBlob)
+	change, blob := Put(n)
 	b := v.build(v, h, []commitlog.Change{change}, [][]byte{blob}, func(m []byte) [64]byte {
 		return v.Authority.Sign.Sign(keys.PurposeControl, v.ID(), m)
 	})
