@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -158,7 +157,7 @@ func (c *Checkpoint) check() error {
 		return bad("signed by nobody")
 	case c.Size == 0 || c.Size >= MaxLog || c.Resets >= c.Size || c.Time >= 1<<48 || c.Control.Number == 0:
 		return bad("of no log")
-	case len(c.Peaks) != bits.OnesCount64(c.Size):
+	case len(c.Peaks) != len(Peaks(c.Size)):
 		return bad("number of peaks")
 	case len(c.Authors) == 0 || !c.Authors[0].Device.IsZero():
 		return bad("without the authority")

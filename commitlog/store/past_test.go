@@ -164,6 +164,9 @@ func TestPast(t *testing.T) {
 					fatal(t, err)
 					fatal(t, h.apply(l, l.Size()+1, e))
 				}
+				for id := base + 1; id <= h.size(); id++ {
+					fatal(t, commitlog.CheckRefs(l, commitlog.CommitID(id), h.commits[id].c))
+				}
 				return nil
 			})
 			if diff := cmp.Diff(dump(t, h.db), dump(t, db)); diff != "" {
