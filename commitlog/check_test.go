@@ -182,6 +182,8 @@ func TestBuildRefuses(t *testing.T) {
 		{"restate of nothing", h, commitlog.ErrMalformed, []commitlog.Change{restate()}},
 		{"delete with an object", h, commitlog.ErrMalformed, []commitlog.Change{object}},
 		{"restate beside a delete", h, commitlog.ErrMalformed, []commitlog.Change{restate(at(1, 0)), del(at(1, 0))}},
+		{"restate with an own ref", with(func(h *commitlog.Header) { h.Seq = 5 }), commitlog.ErrMalformed, []commitlog.Change{restate(own(1, 0))}},
+		{"restate with refs of both forms", with(func(h *commitlog.Header) { h.Seq = 5 }), commitlog.ErrMalformed, []commitlog.Change{restate(at(1, 0), own(1, 0))}},
 		{"refs not ascending", h, commitlog.ErrMalformed, []commitlog.Change{put("x", at(1, 1), at(1, 0))}},
 		{"refs twice", h, commitlog.ErrMalformed, []commitlog.Change{put("x", at(1, 0), at(1, 0))}},
 		{"own ref before a ref", h, commitlog.ErrMalformed, []commitlog.Change{put("x", own(1, 0), at(1, 0))}},

@@ -526,7 +526,7 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 			return err
 		}
 	}
-	if err := l.sequences.Put(sequenceKey(c.Header.Device, c.Header.Seq), commitKey(e.ID)); err != nil {
+	if err := l.once(l.sequences, sequenceKey(c.Header.Device, c.Header.Seq), commitKey(e.ID), e.ID); err != nil {
 		return err
 	}
 	if err := l.leaves.Put(leafKey(c.Header.Device, e.Leaf), present); err != nil {
