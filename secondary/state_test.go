@@ -138,8 +138,9 @@ func TestSnapshotRefuses(t *testing.T) {
 func TestSnapshotLarge(t *testing.T) {
 	l := start(t, nil).aLog()
 	d := l.devices(2)
-	l.append(l.ControlOf(commitlog.MaxControlBlob))
-	l.append(l.ControlOf(commitlog.MaxControlBlob - 1))
+	// Two changes of one commit that do not fit an item.
+	l.append(l.ControlOf([]int{commitlog.MaxControlBlob * 5 / 6, commitlog.MaxControlBlob}))
+	l.append(l.ControlOf([]int{commitlog.MaxControlBlob - 1}))
 	l.data(sized(d[0], keys.Tag{1}, 60, commitlog.MaxBlob))
 	l.data(d[1].Commit(keys.Tag{1}, 1))
 	l.data(sized(d[0], keys.Tag{2}, 3000, commitlog.MinBlob))
@@ -287,7 +288,7 @@ func TestReadInParts(t *testing.T) {
 	d := l.devices(1)
 	l.data(sized(d[0], keys.Tag{1}, 40, commitlog.MaxBlob))
 	l.data(sized(d[0], keys.Tag{1}, 40, commitlog.MaxBlob))
-	l.append(l.ControlOf(commitlog.MaxControlBlob))
+	l.append(l.ControlOf([]int{commitlog.MaxControlBlob}))
 	l.data(d[0].Commit(keys.Tag{2}, 1))
 	// What was large is ended, so that its blobs come.
 	var all []commitlog.ChangeID

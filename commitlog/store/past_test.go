@@ -77,6 +77,7 @@ func (h *history) verify(tx *store.Tx, base, n uint64) (done bool) {
 	for range min(n, base-p.Size()) {
 		fatal(h.t, h.verifyNext(p))
 	}
+	h.onlyBelow(p)
 	if p.Size() < base {
 		return false
 	}
@@ -91,6 +92,22 @@ func (h *history) verify(tx *store.Tx, base, n uint64) (done bool) {
 	fatal(h.t, comes.Same(c))
 	fatal(h.t, p.Done())
 	return true
+}
+
+// onlyBelow checks that a past knows what is in it, and nothing of what it shares
+// buckets with.
+func (h *history) onlyBelow(p *store.Past) {
+	h.t.Helper()
+	for id := uint64(1); id <= h.size(); id++ {
+		c := h.commits[id].c
+		_, known, err := p.Change(commitlog.ChangeID{Commit: commitlog.CommitID(id)})
+		fatal(h.t, err)
+		at, err := p.OwnCommit(c.Header.Device, c.Header.Seq)
+		fatal(h.t, err)
+		if in := id <= p.Size(); known != in || (at != 0) != in {
+			h.t.Errorf("past of %d: change %d.0 %v, commit of number %d of its author %d", p.Size(), id, known, c.Header.Seq, at)
+		}
+	}
 }
 
 // verifyNext verifies the next commit below a base. Of what is live above, no blobs

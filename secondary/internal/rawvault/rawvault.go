@@ -94,14 +94,19 @@ func (d *Device) Registration(revoked bool) wire.Registration {
 
 // ControlCommit returns the authority's next commit, and what goes with it.
 func (v *Vault) ControlCommit(devices ...wire.Registration) (*commitlog.Bundle, *wire.Control) {
-	return v.ControlOf(commitlog.MinBlob, devices...)
+	return v.ControlOf([]int{commitlog.MinBlob}, devices...)
 }
 
-// ControlOf is ControlCommit with a blob of n bytes.
-func (v *Vault) ControlOf(n int, devices ...wire.Registration) (*commitlog.Bundle, *wire.Control) {
+// ControlOf is ControlCommit with blobs of these sizes.
+func (v *Vault) ControlOf(sizes []int, devices ...wire.Registration) (*commitlog.Bundle, *wire.Control) {
 	h := commitlog.Header{Kind: commitlog.KindControl, Tag: v.Control}
-	change, blob := Put(n)
-	b := v.build(v, h, []commitlog.Change{change}, [][]byte{blob}, func(m []byte) [64]byte {
+	var changes []commitlog.Change
+	var blobs [][]byte
+	for _, n := range sizes {
+		change, blob := Put(n)
+		changes, blobs = append(changes, change), append(blobs, blob)
+	}
+	b := v.build(v, h, changes, blobs, func(m []byte) [64]byte {
 		return v.Authority.Sign.Sign(keys.PurposeControl, v.ID(), m)
 	})
 	return b, &wire.Control{Epoch: 1, Devices: devices}
