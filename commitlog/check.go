@@ -235,17 +235,26 @@ func checkRefs(s State, c *Commit, id CommitID) (*Effects, error) {
 					}
 					own[r.At] = at
 				}
-				if at == 0 && c.Header.SeenSize < uint64(base) && r.At <= s.BaseSeq(c.Header.Device) {
-					// It has no live change, but a restate's end may hang on it.
-					restates, err := s.AnyRestate(c.Header.Tag)
+				if c.Header.SeenSize < uint64(base) && r.At <= s.BaseSeq(c.Header.Device) {
+					info, _, err := s.Change(ChangeID{at, r.Index})
 					if err != nil {
 						return nil, err
 					}
-					if restates {
-						return nil, ErrNeedsHistory
+					if !info.Live {
+						// A restate's end may hang on which commit that is, and
+						// what is there of the log below may not be true.
+						restates, err := s.AnyRestate(c.Header.Tag)
+						if err != nil {
+							return nil, err
+						}
+						if restates {
+							return nil, ErrNeedsHistory
+						}
 					}
-					e.Unresolved = true
-					continue
+					if at == 0 {
+						e.Unresolved = true
+						continue
+					}
 				}
 				if at == 0 {
 					return refuse(i, ErrMalformed, "names own sequence number %d, which is not in the log", r.At)

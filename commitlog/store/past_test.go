@@ -375,3 +375,64 @@ func TestPastNotFound(t *testing.T) {
 		return nil
 	})
 }
+
+// A past that is not verified to its end decides nothing above: it may be of commits
+// that are true, in another order.
+func TestPastUnfinished(t *testing.T) {
+	put := commitlog.Change{Op: commitlog.OpPut}
+	grown := func(swap bool) (h *history, first uint64) {
+		h = newHistory(t, 99)
+		d, e := h.signers[1], h.signers[2]
+		h.fill(h.signers[3], 10)
+		a, b := h.build(d, commitlog.KindData, tagA, 10, put), h.build(e, commitlog.KindData, tagE, 10, put)
+		if swap {
+			a, b = b, a
+		}
+		h.append(a, nil, nil, 0)
+		h.append(b, nil, nil, 0)
+		return h, 11
+	}
+	h, first := grown(false)
+	d, e := h.signers[1], h.signers[2]
+	restate := h.data(e, tagA, 12, commitlog.Change{Op: commitlog.OpRestate, Refs: []commitlog.Ref{at(first)}})
+	h.data(e, tagE, 13, commitlog.Change{Op: commitlog.OpDelete, Refs: []commitlog.Ref{at(12)}}) // so that neither came with the checkpoint
+	h.fill(h.signers[3], 20)
+	db := h.begin(20)
+	edit := h.data(d, tagA, 10, commitlog.Change{Op: commitlog.OpPut, Refs: []commitlog.Ref{{Own: true, At: d.seq}}})
+	if want := []commitlog.ChangeID{{Commit: commitlog.CommitID(restate)}}; !slices.Equal(h.commits[edit].effects.Superseded, want) {
+		t.Fatalf("the edit supersedes %v, want %v", h.commits[edit].effects.Superseded, want)
+	}
+	needs := func(l *store.Log) {
+		t.Helper()
+		fatal(t, l.Prove(10, h.roots[10]))
+		if _, err := commitlog.Check(l, h.commits[edit].c); !errors.Is(err, commitlog.ErrNeedsHistory) {
+			t.Errorf("got %v, want ErrNeedsHistory", err)
+		}
+	}
+	served, _ := grown(true)
+	h.update(db, func(l *store.Log, tx *store.Tx) error {
+		needs(l)
+		p, err := tx.Past(logName, true)
+		fatal(t, err)
+		for p.Size() < 12 {
+			fatal(t, served.verifyNext(p))
+		}
+		needs(l)
+		if err := h.verifyNext(p); !errors.Is(err, commitlog.ErrFork) {
+			t.Errorf("the next commit, which saw the true order: %v, want ErrFork", err)
+		}
+		return nil
+	})
+	// With the true past, to its end, it is as in the whole log.
+	db = h.begin(20)
+	h.update(db, func(l *store.Log, tx *store.Tx) error {
+		for !h.verify(tx, 20, 1) {
+			needs(l)
+		}
+		var n tally
+		if !h.follow(l, &n) {
+			t.Error("the whole log needs history")
+		}
+		return nil
+	})
+}
