@@ -228,7 +228,6 @@ func (e *engine) endPast() error {
 	}
 	e.v.conf.Logger.Info("the whole history is verified", "commits", e.bottom)
 	e.bottom, e.past = 0, pastSession{}
-	e.leave = e.full // which compares from the beginning
 	return nil
 }
 

@@ -17,7 +17,7 @@ func (e *engine) look() (out []wire.Message, err error) {
 		}
 		e.wants(s)
 		e.sweeping = s.meta.Get(metaSweep) != nil
-		if e.full || !bytes.Equal(k.raw, e.selection) {
+		if e.full && e.bottom == 0 || !bytes.Equal(k.raw, e.selection) {
 			out = e.again()
 		}
 		return nil

@@ -23,6 +23,7 @@ const childEnv = "KIST_BENCH_CHILD"
 const (
 	roleSecondary = "secondary" // runs one until its standard input ends
 	roleDevice    = "device"    // syncs the vault in a directory, once
+	roleRestore   = "restore"   // restores a vault into a directory
 )
 
 func child(role string) {
@@ -30,6 +31,8 @@ func child(role string) {
 	switch role {
 	case roleSecondary:
 		err = childSecondary(os.Args[1], os.Stdin, os.Stdout)
+	case roleRestore:
+		err = childRestore(os.Args[1], os.Stdin, os.Stdout)
 	case roleDevice:
 		err = childDevice(os.Args[1], os.Stdout)
 	default:

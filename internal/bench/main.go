@@ -27,6 +27,7 @@ type bench struct {
 	disk  time.Duration // one write made durable, p50
 	puts  int           // of the live measure
 	large int           // records of a large vault
+	huge  int           // of one more to restore; 0: none
 
 	missed int // marks
 }
@@ -41,6 +42,8 @@ var sections = []struct {
 	{"memory", "what a sync holds in memory, with few and with many changes pending", (*bench).memory},
 	{"slow", "what a secondary holds for devices that do not read", (*bench).slow},
 	{"offline", "what was written without a secondary goes up", (*bench).offline},
+	{"restore", "a new device begins with a checkpoint, or takes the whole log", (*bench).restore},
+	{"cost", "a restore costs what is alive, and not what was ever written", (*bench).cost},
 	{"path", "a device fills its vault, sends it, and another restores it", (*bench).path},
 }
 
@@ -52,6 +55,7 @@ func main() {
 	var b bench
 	run := flag.String("run", ".", "which measures: a regular expression over their names")
 	flag.IntVar(&b.large, "large", 100_000, "records of a large vault, and changes of a large sync")
+	flag.IntVar(&b.huge, "huge", 0, "records of one more vault to restore, such as 1000000")
 	flag.IntVar(&b.puts, "puts", 600, "puts whose way to another device is timed")
 	dir := flag.String("dir", "", "where to put the files, on the disk to measure; empty: a temporary directory")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to this file")

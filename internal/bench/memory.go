@@ -118,7 +118,7 @@ func (b *bench) slow(ctx context.Context) (err error) {
 	const peers, block = 8, 64 << 20
 	var ids []client.Identity
 	for range peers {
-		_, id, _, err := ada.identified(ctx, vault.Config{})
+		_, id, _, err := ada.identified(ctx, vault.Config{}, vault.SyncOptions{})
 		if err != nil {
 			return err
 		}

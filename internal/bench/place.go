@@ -112,12 +112,18 @@ func newPerson(dir string, i wire.Invite) *person {
 
 // device makes a device, and admits it, which pulls all there is.
 func (p *person) device(ctx context.Context, conf vault.Config) (*vault.Vault, *vault.Report, error) {
-	v, _, r, err := p.identified(ctx, conf)
+	v, _, r, err := p.identified(ctx, conf, vault.SyncOptions{})
+	return v, r, err
+}
+
+// restored is device, which may be told to take the whole log.
+func (p *person) restored(ctx context.Context, whole bool) (*vault.Vault, *vault.Report, error) {
+	v, _, r, err := p.identified(ctx, vault.Config{}, vault.SyncOptions{Whole: whole})
 	return v, r, err
 }
 
 // identified is device, and tells who it is.
-func (p *person) identified(ctx context.Context, conf vault.Config) (*vault.Vault, client.Identity, *vault.Report, error) {
+func (p *person) identified(ctx context.Context, conf vault.Config, o vault.SyncOptions) (*vault.Vault, client.Identity, *vault.Report, error) {
 	p.devices++
 	dir := p.deviceDir(p.devices)
 	none := func(err error) (*vault.Vault, client.Identity, *vault.Report, error) {
@@ -145,7 +151,7 @@ func (p *person) identified(ctx context.Context, conf vault.Config) (*vault.Vaul
 	if p.devices == 1 {
 		token = &p.invite.Token
 	}
-	r, err := v.Enrol(ctx, p.root.Authority(), token, vault.SyncOptions{})
+	r, err := v.Enrol(ctx, p.root.Authority(), token, o)
 	return v, client.Device(d.Vault, d.ID, k.Auth), r, err
 }
 
