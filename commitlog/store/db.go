@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/kistvault/kist/internal/testonly"
 )
 
 // Errors of opening and using a file.
@@ -41,6 +43,7 @@ type Options struct {
 // DB is one store file. It is safe for concurrent use.
 type DB struct {
 	bolt *bbolt.DB
+	file *os.File // that bbolt has open
 
 	queueMu sync.Mutex
 	queue   []*call // waiting for a leader
@@ -58,7 +61,11 @@ type call struct {
 }
 
 // Open opens or creates a store. It returns [ErrInUse] where another process
-// has it, and [ErrDamaged] where it cannot be a store. The file has mode 0600.
+// has it, and [ErrDamaged] where it cannot be a store, or where what it says of
+// itself does not agree: damage that could end the process, make it go round in
+// circles or have it write over what is in use, and in a small file all that is out
+// of its place (see pages.go). The rest is found when it is read, and all of it by
+// [DB.Check]. The file has mode 0600.
 func Open(path string, o Options) (db *DB, err error) {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Second
@@ -76,7 +83,7 @@ func Open(path string, o Options) (db *DB, err error) {
 	// bbolt does not close its file, and so keeps it locked, where it panics.
 	var file *os.File
 	defer func() {
-		if errors.Is(err, ErrDamaged) && file != nil {
+		if (errors.Is(err, ErrDamaged) || errors.Is(err, ErrInUse)) && file != nil {
 			unlock(file)
 			file.Close()
 		}
@@ -85,7 +92,12 @@ func Open(path string, o Options) (db *DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
-			file, err = os.OpenFile(name, flag, mode)
+			if file, err = os.OpenFile(name, flag, mode); err != nil {
+				return nil, err
+			}
+			if err = lock(file, o.Timeout); err == nil && locks {
+				err = checkOpened(file)
+			}
 			return file, err
 		},
 		Timeout:      o.Timeout,
@@ -93,9 +105,16 @@ func Open(path string, o Options) (db *DB, err error) {
 		NoSync:       o.NoSync,
 		NoStatistics: true,
 	})
+	if err == nil && !locks {
+		if err = checkOpened(file); err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}
 	switch {
-	case errors.Is(err, berrors.ErrTimeout):
+	case errors.Is(err, berrors.ErrTimeout), errors.Is(err, ErrInUse):
 		return nil, ErrInUse
+	case errors.Is(err, ErrDamaged):
+		return nil, err
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case err != nil:
@@ -105,7 +124,46 @@ func Open(path string, o Options) (db *DB, err error) {
 		}
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	return &DB{bolt: b}, nil
+	return &DB{bolt: b, file: file}, nil
+}
+
+// Files up to smallFile bytes are read as a whole when they are opened, which takes
+// some hundredths of a second. Of one beyond hugeFile the branches are too many.
+const (
+	smallFile = 32 << 20
+	hugeFile  = 4 << 30
+)
+
+// checkOpened looks through a store's file that is being opened, if anything was
+// ever written to it.
+func checkOpened(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	switch size := info.Size(); {
+	case size == 0:
+		return nil
+	case size <= smallFile && !testonly.ShallowOpen:
+		return checkPages(file, size, depthLeaves)
+	case size <= hugeFile:
+		return checkPages(file, size, depthBranches)
+	default:
+		return checkPages(file, size, depthEnds)
+	}
+}
+
+// Check reads every page of the file: that all of it has its place and is in
+// order. What stands in the values it does not know. It returns [ErrDamaged] for
+// the first fault. Nothing can be written meanwhile.
+func (d *DB) Check() error {
+	return d.Update(func(*Tx) error {
+		info, err := d.file.Stat()
+		if err != nil {
+			return err
+		}
+		return checkPages(d.file, info.Size(), depthLeaves)
+	})
 }
 
 // Close closes the file, after the transactions under way.
@@ -294,6 +352,9 @@ func catchDamage(err *error) {
 func asDamage(p any) error {
 	if name, ok := p.(absent); ok {
 		return fmt.Errorf("%w: no bucket %q", ErrDamaged, string(name))
+	}
+	if name, ok := p.(misshapen); ok {
+		return fmt.Errorf("%w: an element of bucket %q", ErrDamaged, string(name))
 	}
 	if fault, ok := p.(interface{ Addr() uintptr }); ok {
 		return fmt.Errorf("%w: memory fault at %#x", ErrDamaged, fault.Addr())

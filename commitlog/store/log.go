@@ -86,7 +86,7 @@ func (tx *Tx) Log(name string) (*Log, error) {
 	}
 	l := &Log{}
 	for _, p := range l.parts() {
-		*p.dst = b.Lazy(p.name)
+		*p.dst = b.Lazy(p.name).Shaped(p.shape)
 	}
 	if err := l.readHead(); err != nil {
 		return nil, err
@@ -97,15 +97,18 @@ func (tx *Tx) Log(name string) (*Log, error) {
 
 // part is one of the buckets that a log is made of.
 type part struct {
-	name string
-	dst  **Bucket
+	name  string
+	dst   **Bucket
+	shape Shape
 }
 
 func (l *Log) parts() [10]part {
 	return [...]part{
-		{"head", &l.head}, {"commits", &l.commits}, {"changes", &l.changes}, {"live", &l.live},
-		{"retired", &l.retired}, {"restates", &l.restates}, {"sequences", &l.sequences},
-		{"leaves", &l.leaves}, {"authors", &l.authors}, {"tree", &l.tree},
+		{"head", &l.head, Shape{Any, Any}}, {"commits", &l.commits, Shape{8, commitlog.HeaderSize}},
+		{"changes", &l.changes, Shape{10, Any}}, {"live", &l.live, Shape{26, 0}},
+		{"retired", &l.retired, Shape{18, 8}}, {"restates", &l.restates, Shape{20, 0}},
+		{"sequences", &l.sequences, Shape{24, 8}}, {"leaves", &l.leaves, Shape{48, 0}},
+		{"authors", &l.authors, Shape{16, Any}}, {"tree", &l.tree, Shape{8, 32}},
 	}
 }
 
@@ -383,7 +386,10 @@ func (l *Log) Live(tag keys.Tag, id commitlog.ChangeID) bool {
 
 // Entry returns the decoded change and its blob, nil where that is absent.
 func (l *Log) Entry(id commitlog.ChangeID) (commitlog.Change, []byte, error) {
-	v := l.changes.Get(changeKey(id))
+	v, err := l.changes.Only(changeKey(id))
+	if err != nil {
+		return commitlog.Change{}, nil, err
+	}
 	if v == nil {
 		return commitlog.Change{}, nil, fmt.Errorf("change %v: %w", id, ErrNotFound)
 	}

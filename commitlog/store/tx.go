@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 
 	"go.etcd.io/bbolt"
@@ -56,6 +57,34 @@ type Bucket struct {
 	parent *Bucket // of one that is not looked up; nil: it is in no other
 	name   string
 	fill   float64 // 0: bbolt's own
+	shape  Shape   // of its elements, …
+	shaped bool    // … where it is known
+}
+
+// A Shape is how long the keys and values of a bucket are. Others are damage: so
+// whoever reads them can take them apart without looking.
+type Shape struct {
+	Key, Value int // bytes; Any: that differs
+}
+
+// Any is the length of keys, or values, that differ.
+const Any = -1
+
+// Shaped says what shape the bucket's elements have.
+func (b *Bucket) Shaped(s Shape) *Bucket {
+	b.shape, b.shaped = s, true
+	return b
+}
+
+// misshapen is the panic of a bucket that has an element of another shape, which
+// ends the transaction; see asDamage.
+type misshapen string
+
+func (b *Bucket) look(key, value []byte) {
+	s := &b.shape
+	if b.shaped && (s.Key != Any && len(key) != s.Key || s.Value != Any && len(value) != s.Value) {
+		panic(misshapen(b.name))
+	}
 }
 
 // Lazy returns the bucket of that name, which must be there. It is looked up when
@@ -120,7 +149,13 @@ func (b *Bucket) DeleteBucket(name string) error {
 
 // Get returns the value of key, nil if there is none. The value is the
 // store's: valid within the transaction, never to be written to.
-func (b *Bucket) Get(key []byte) []byte { return b.bolt().Get(key) }
+func (b *Bucket) Get(key []byte) []byte {
+	v := b.bolt().Get(key)
+	if v != nil {
+		b.look(key, v)
+	}
+	return v
+}
 
 // Put sets the value of key. The key is copied; the value must not change until
 // the transaction ends.
@@ -141,14 +176,27 @@ func (b *Bucket) Next() (uint64, error) {
 	return b.bolt().NextSequence()
 }
 
+// SetSequence makes n the last number that Next returned.
+func (b *Bucket) SetSequence(n uint64) error {
+	b.tx.dirty = true
+	return b.bolt().SetSequence(n)
+}
+
 // Sequence returns the last number that Next returned, 0 at first.
 func (b *Bucket) Sequence() uint64 { return b.bolt().Sequence() }
 
 // Scan calls fn for each key from from on, in order, until fn returns false or
 // an error. fn must not write to the bucket. Keys and values are the store's.
+// Keys out of order are ErrDamaged: what is behind them could be left out.
 func (b *Bucket) Scan(from []byte, fn func(key, value []byte) (bool, error)) error {
 	c := b.bolt().Cursor()
+	var last []byte
 	for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+		if bytes.Compare(k, from) < 0 || last != nil && bytes.Compare(k, last) <= 0 {
+			return b.disorder()
+		}
+		last = k
+		b.look(k, v)
 		more, err := fn(k, v)
 		if err != nil || !more {
 			return err
@@ -163,19 +211,76 @@ func (b *Bucket) ScanPrefix(prefix, from []byte, fn func(key, value []byte) (boo
 	if bytes.Compare(from, prefix) < 0 {
 		from = prefix
 	}
+	ended := false
 	return b.Scan(from, func(k, v []byte) (bool, error) {
-		if !bytes.HasPrefix(k, prefix) {
+		switch {
+		case ended: // in order behind the first key that is not wanted
 			return false, nil
+		case !bytes.HasPrefix(k, prefix):
+			ended = true
+			return true, nil
 		}
 		return fn(k, v)
 	})
 }
+
+func (b *Bucket) disorder() error {
+	return fmt.Errorf("%w: bucket %q is out of order", ErrDamaged, b.name)
+}
+
+// Only is Get, where another value for the same key must not be taken for it:
+// a flipped bit can make one key of another.
+func (b *Bucket) Only(key []byte) ([]byte, error) {
+	c := b.bolt().Cursor()
+	k, v := c.Seek(key)
+	if !bytes.Equal(k, key) {
+		return nil, nil
+	}
+	b.look(k, v)
+	if next, _ := c.Next(); next != nil && bytes.Compare(next, key) <= 0 {
+		return nil, b.disorder()
+	}
+	return v, nil
+}
+
+// Beside returns the last element below key and the first one that does not begin
+// with it, nil where there is none: what must be intact for it to be true that
+// the bucket has nothing but what it gives for the prefix key.
+func (b *Bucket) Beside(key []byte) (below, above Element, err error) {
+	c := b.bolt().Cursor()
+	k, v := c.Seek(key)
+	if k == nil {
+		below.Key, below.Value = c.Last()
+	} else {
+		below.Key, below.Value = c.Prev()
+	}
+	if end := after(key); !bytes.HasPrefix(k, key) {
+		above = Element{k, v}
+	} else if end != nil {
+		above.Key, above.Value = c.Seek(end)
+	}
+	if below.Key != nil && bytes.Compare(below.Key, key) >= 0 || above.Key != nil && bytes.Compare(above.Key, key) <= 0 {
+		return below, above, b.disorder()
+	}
+	for _, x := range []Element{below, above} {
+		if x.Key != nil {
+			b.look(x.Key, x.Value)
+		}
+	}
+	return below, above, nil
+}
+
+// An Element is a key with its value. Both are the store's.
+type Element struct{ Key, Value []byte }
 
 // Last returns the greatest key that begins with prefix, nil if there is none.
 func (b *Bucket) Last(prefix []byte) (key, value []byte) {
 	key, value = last(b.bolt().Cursor(), prefix)
 	if !bytes.HasPrefix(key, prefix) {
 		return nil, nil
+	}
+	if key != nil {
+		b.look(key, value)
 	}
 	return key, value
 }

@@ -44,7 +44,7 @@ var rooms = []room{
 	{0, "commitlog", "keys", "golang.org/x/mod"},
 	{0, "secondary/wire", "keys commitlog internal/bech32", "github.com/fxamacker/cbor"},
 
-	{1, "commitlog/store", "keys commitlog internal/durable", "go.etcd.io/bbolt"},
+	{1, "commitlog/store", "keys commitlog internal/durable internal/testonly", "go.etcd.io/bbolt"},
 	{1, "secondary/internal/frames", "secondary/wire", "github.com/gorilla/websocket"},
 	{1, "secondary/client", "keys secondary/wire secondary/internal/frames", "github.com/gorilla/websocket"},
 	{1, "secondary/engine", "keys commitlog secondary/wire", ""},

@@ -14,3 +14,8 @@ package testonly
 //
 // What is accepted when a key file is opened does not depend on it.
 var ScryptWorkFactor int
+
+// ShallowOpen has stores that are small enough to be read as a whole when they are
+// opened treated like large ones, so that tests can see what is found when it is
+// read. It is set before a store is opened.
+var ShallowOpen bool
