@@ -120,6 +120,10 @@ func (s *state) confirm(in *incoming, eff *commitlog.Effects) (*incoming, error)
 	refuse := func(err error, reason string) (*incoming, error) {
 		return nil, &commitlog.CommitError{ID: eff.ID, Err: err, Reason: reason}
 	}
+	if is, _ := s.rebuilding(); is && s.signedAs(seq) == nil {
+		in.own = true // of before the damage
+		return in, nil
+	}
 	own, sc, err := s.own(eff.ID, seq)
 	if err != nil {
 		return nil, err

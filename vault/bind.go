@@ -74,6 +74,9 @@ func (e *engine) follow() (out []wire.Message, err error) {
 		}
 		e.size = b.Size
 		e.wants(s)
+		if e.rebuilding, _ = s.rebuilding(); e.rebuilding && e.owner == nil {
+			e.quick, b.Flags = false, b.Flags&^wire.BindStubs
+		}
 		b.Root, err = s.log.RootAt(b.Size)
 		return err
 	})
@@ -86,7 +89,7 @@ func (e *engine) comparing() bool {
 }
 
 // stubs reports whether own commits may come as stubs.
-func (e *engine) stubs() bool { return e.owner == nil && !e.own && !e.whole }
+func (e *engine) stubs() bool { return e.owner == nil && !e.own && !e.whole && !e.rebuilding }
 
 // again leaves off following the log, to bind anew: with another position, or
 // other wishes.
@@ -136,6 +139,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 		}
 		if b.Size < e.acked {
 			return refuse(commitlog.ErrOwnCommitMissing, "the secondary has %d commits, and has acknowledged one of this device as commit %d", b.Size, e.acked)
+		}
+		if is, f := s.rebuilding(); is {
+			return f.reached(s, b.Size)
 		}
 		if e.owner == nil && len(b.Last) > 0 {
 			return s.checkLast(b.Last)

@@ -84,6 +84,9 @@ func (s *state) author() (*commitlog.Author, error) {
 	case author.Revoked != 0:
 		return nil, ErrRevoked
 	}
+	if is, _ := s.rebuilding(); is {
+		return nil, ErrIncomplete // its last commit may not have come yet
+	}
 	return author, nil
 }
 

@@ -14,18 +14,43 @@ import (
 // that is not whole, understood and in its chain, and nothing after it is.
 // log is that in use, or the one below the base, head the key of its head.
 func (s *state) control(log *store.Log, headKey []byte, b *commitlog.Bundle) error {
-	c := b.Commit
-	refuse := func(err error) error {
-		return &commitlog.CommitError{ID: b.ID, Err: err}
+	head, err := s.v.keys.follow(log, parseControlHead(s.meta.Get(headKey)), b, func(st *commitlog.Statement) error {
+		if st.Kind() != commitlog.StatementAddDevice {
+			return nil
+		}
+		cert := st.AddDevice.Certificate
+		return s.devices.Put(slices.Clone(cert.Device[:]), s.v.keys.local.Seal(nil, []byte(cert.Name), cert.Device[:]))
+	})
+	if err != nil {
+		return err
 	}
-	if c.Header.Tag != s.v.keys.control {
+	return s.meta.Put(headKey, append(be.AppendUint64(nil, head.Number), head.Hash[:]...))
+}
+
+// A controlled is what control statements change: a log, or the replay of one.
+type controlled interface {
+	Size() uint64
+	Authority() keys.AuthorityKeys
+	EpochAt(size uint64) (uint32, error)
+	Author(id keys.DeviceID) (*commitlog.Author, error)
+	SetAuthor(id keys.DeviceID, a *commitlog.Author) error
+	Authors(fn func(id keys.DeviceID, a *commitlog.Author) error) error
+}
+
+// follow applies the statements of a control commit, which l holds already, to it,
+// and returns the head of the control log behind it. each is called with each.
+func (k *keyring) follow(l controlled, head commitlog.ControlHead, b *commitlog.Bundle, each func(*commitlog.Statement) error) (commitlog.ControlHead, error) {
+	c := b.Commit
+	refuse := func(err error) (commitlog.ControlHead, error) {
+		return head, &commitlog.CommitError{ID: b.ID, Err: err}
+	}
+	if c.Header.Tag != k.control {
 		return refuse(commitlog.ErrControlFork)
 	}
-	sealer, err := s.v.keys.sealer(c.Header.Tag, c.Header.Epoch)
+	sealer, err := k.sealer(c.Header.Tag, c.Header.Epoch)
 	if err != nil {
 		return refuse(fmt.Errorf("%w: %v", commitlog.ErrVersion, err))
 	}
-	head := parseControlHead(s.meta.Get(headKey))
 	for i, blob := range b.Blobs {
 		if blob == nil {
 			return refuse(fmt.Errorf("%w: content of a control statement", commitlog.ErrOmission))
@@ -41,28 +66,31 @@ func (s *state) control(log *store.Log, headKey []byte, b *commitlog.Bundle) err
 		if err != nil {
 			return refuse(err)
 		}
-		epoch, err := log.EpochAt(log.Size())
+		epoch, err := l.EpochAt(l.Size())
 		if err != nil {
-			return err
+			return head, err
 		}
-		active, err := activeDevices(log)
+		active, err := activeDevices(l)
 		if err != nil {
-			return err
+			return head, err
 		}
-		if err := head.Follow(st, s.v.keys.vault, log.Authority(), epoch, active, log.Author); err != nil {
+		if err := head.Follow(st, k.vault, l.Authority(), epoch, active, l.Author); err != nil {
 			return refuse(err)
 		}
-		if err := s.applyStatement(log, b.ID, st); err != nil {
-			return err
+		if err := applyStatement(l, b.ID, st); err != nil {
+			return head, err
+		}
+		if err := each(st); err != nil {
+			return head, err
 		}
 		head = head.Next(p.Value)
 	}
-	return s.meta.Put(headKey, append(be.AppendUint64(nil, head.Number), head.Hash[:]...))
+	return head, nil
 }
 
 // activeDevices counts the devices that are admitted and not revoked.
-func activeDevices(log *store.Log) (n int, err error) {
-	err = log.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+func activeDevices(l controlled) (n int, err error) {
+	err = l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
 		if !id.IsZero() && a.Revoked == 0 {
 			n++
 		}
@@ -71,22 +99,19 @@ func activeDevices(log *store.Log) (n int, err error) {
 	return n, err
 }
 
-func (s *state) applyStatement(log *store.Log, id commitlog.CommitID, st *commitlog.Statement) error {
+func applyStatement(l controlled, id commitlog.CommitID, st *commitlog.Statement) error {
 	switch st.Kind() {
 	case commitlog.StatementAddDevice:
 		cert := st.AddDevice.Certificate
-		if err := log.SetAuthor(cert.Device, &commitlog.Author{Sign: cert.Sign, Auth: cert.Auth, Scope: cert.Scope}); err != nil {
-			return err
-		}
-		return s.devices.Put(slices.Clone(cert.Device[:]), s.v.keys.local.Seal(nil, []byte(cert.Name), cert.Device[:]))
+		return l.SetAuthor(cert.Device, &commitlog.Author{Sign: cert.Sign, Auth: cert.Auth, Scope: cert.Scope})
 	case commitlog.StatementRevoke:
-		a, err := log.Author(st.Revoke.Device)
+		a, err := l.Author(st.Revoke.Device)
 		if err != nil {
 			return err
 		}
 		revoked := *a
 		revoked.Revoked = id
-		return log.SetAuthor(st.Revoke.Device, &revoked)
+		return l.SetAuthor(st.Revoke.Device, &revoked)
 	}
 	return nil
 }

@@ -24,14 +24,36 @@ func Create(dir string, d *keyfile.Device, name string) (err error) {
 	if err := clear(dir); err != nil {
 		return err
 	}
-	ring, err := newKeyring(d)
+	fresh := filepath.Join(dir, storeFile+".tmp")
+	db, err := createStore(fresh, d, name)
 	if err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, storeFile+".tmp")
-	db, err := store.Open(fresh, store.Options{})
-	if err != nil {
+	if err = db.Close(); err != nil {
 		return err
+	}
+	// So a store of that name is a whole one, which Vacant can look into.
+	if err := durable.Rename(fresh, filepath.Join(dir, storeFile)); err != nil {
+		return err
+	}
+	if _, err := store.OpenObjects(filepath.Join(dir, objectsDir)); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(dir); err != nil {
+		return err
+	}
+	return keyfile.WriteDevice(filepath.Join(dir, deviceFile), d)
+}
+
+// createStore makes the store of a new vault.
+func createStore(path string, d *keyfile.Device, name string) (*store.DB, error) {
+	ring, err := newKeyring(d)
+	if err != nil {
+		return nil, err
+	}
+	db, err := store.Open(path, store.Options{})
+	if err != nil {
+		return nil, err
 	}
 	err = db.Update(func(tx *store.Tx) error {
 		if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
@@ -48,20 +70,10 @@ func Create(dir string, d *keyfile.Device, name string) (err error) {
 		}
 		return b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName))
 	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	// So a store of that name is a whole one, which Vacant can look into.
-	if err := durable.Rename(fresh, filepath.Join(dir, storeFile)); err != nil {
-		return err
-	}
-	if _, err := store.OpenObjects(filepath.Join(dir, objectsDir)); err != nil {
-		return err
-	}
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	return keyfile.WriteDevice(filepath.Join(dir, deviceFile), d)
+	return db, nil
 }
 
 // Vacant returns nil if Create may make a vault in dir: there is nothing, or what

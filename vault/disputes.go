@@ -184,6 +184,9 @@ func (ix *indexer) meet(o *opened, ch *commitlog.Change, named []commitlog.Chang
 // dispute raises the conflict that a commit of another device has brought to a
 // record, if it has. It returns whether.
 func (s *state) dispute(key recordKey, e *indexed) (bool, error) {
+	if is, _ := s.rebuilding(); is {
+		return false, nil // most of what comes was there before
+	}
 	if !e.foreign || !e.added && !e.met || len(e.name) > 0 && e.name[0] == 0 {
 		return false, nil
 	}

@@ -111,13 +111,19 @@ func (e *engine) onDownload(d *wire.Download) error {
 	return nil
 }
 
+// signedAs returns the commit that this device has signed with a sequence number,
+// as far as it is not known to be in the log; nil: none.
+func (s *state) signedAs(seq uint64) []byte {
+	if b := s.sent.Get(localKey(seq)); b != nil {
+		return b
+	}
+	return s.refused.Get(localKey(seq))
+}
+
 // own returns a commit of this device, as the log says it stands at id, from
 // what the device kept when it signed it.
 func (s *state) own(id commitlog.CommitID, seq uint64) (*incoming, *sentCommit, error) {
-	b := s.sent.Get(localKey(seq))
-	if b == nil {
-		b = s.refused.Get(localKey(seq))
-	}
+	b := s.signedAs(seq)
 	if b == nil {
 		return nil, nil, &commitlog.CommitError{ID: id, Err: commitlog.ErrDeviceStateRollback, Reason: fmt.Sprintf("this device does not know its own commit with sequence number %d", seq)}
 	}

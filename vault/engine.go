@@ -47,18 +47,19 @@ type engine struct {
 	stay       bool // the session goes on after it has come in step
 	leave      bool // it has to be bound anew
 
-	phase     phase
-	whole     bool               // BIND began a full sync: the log comes from its beginning, and is compared
-	selection []byte             // in force when BIND was sent
-	sweeping  bool               // a changed selection is to be carried out
-	size      uint64             // commits verified, in a full sync again
-	verifying bool               // the full sync has to look at objects, …
-	verified  commitlog.ChangeID // … from this change on
-	first     uint64             // size up to which the log comes before all else: that which the secondary named at BIND
-	need      uint64             // size at which the device is in step: first, or acknowledged later
-	announced uint64             // size that the secondary spoke of last
-	left      uint64             // bytes still to come
-	parts     wire.Assembler
+	phase      phase
+	rebuilding bool               // the store was made anew, and the log has not all come since
+	whole      bool               // BIND began a full sync: the log comes from its beginning, and is compared
+	selection  []byte             // in force when BIND was sent
+	sweeping   bool               // a changed selection is to be carried out
+	size       uint64             // commits verified, in a full sync again
+	verifying  bool               // the full sync has to look at objects, …
+	verified   commitlog.ChangeID // … from this change on
+	first      uint64             // size up to which the log comes before all else: that which the secondary named at BIND
+	need       uint64             // size at which the device is in step: first, or acknowledged later
+	announced  uint64             // size that the secondary spoke of last
+	left       uint64             // bytes still to come
+	parts      wire.Assembler
 
 	mark    uint64 // token of the newest MARK
 	marking bool   // it is under way
@@ -206,6 +207,12 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	if e.phase != phaseBound || behind && !e.quick {
 		return nil, nil
 	}
+	if e.rebuilding && !behind {
+		if err := e.v.update((*state).rebuilt); err != nil {
+			return nil, err
+		}
+		e.rebuilding, e.drained = false, false
+	}
 	if !behind {
 		if out, err = e.fill(); err != nil || len(out) > 0 || e.wanting > 0 {
 			return out, err
@@ -271,7 +278,7 @@ func (e *engine) onError(m *wire.Error) error {
 // pulled reports whether the log is here as far as the secondary named it, with
 // all that belongs to it.
 func (e *engine) pulled() bool {
-	return e.phase == phaseBound && e.size >= e.need && e.filled()
+	return e.phase == phaseBound && e.size >= e.need && !e.rebuilding && e.filled()
 }
 
 // inStep reports whether everything that the session is for is done: the log is

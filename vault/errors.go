@@ -22,6 +22,10 @@ var (
 	// ErrNotSelected: the namespace is not kept on this device, so what is in it
 	// is not known; see Selection.
 	ErrNotSelected = errors.New("the namespace is not selected for this device")
+	// ErrIncomplete: this has not come from the secondary yet, since the vault's store
+	// was made anew (see Rebuild), or its history begins at a checkpoint; a sync gets
+	// it.
+	ErrIncomplete = errors.New("the vault is being restored, and this is not here yet")
 	// ErrNotHere: the value is at the secondary and not on this device; see
 	// Namespace.Fetch.
 	ErrNotHere = errors.New("the value is not on this device")

@@ -74,7 +74,7 @@ func (s *state) valueHere(p *seal.Payload) (bool, error) {
 // beside that.
 func (s *state) show(namespace, name string) (e *entry, h *head, siblings int, err error) {
 	tag := s.v.keys.tag(namespace)
-	e, err = s.record(s.v.keys.recordKey(tag, name))
+	e, err = s.find(s.v.keys.recordKey(tag, name))
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -104,15 +104,20 @@ func (s *state) unknown(tag keys.Tag) error {
 	if !k.has(tag) {
 		return ErrNotSelected
 	}
+	if is, _ := s.rebuilding(); is {
+		return ErrIncomplete
+	}
 	return ErrNotFound
 }
 
-// selected returns [ErrNotSelected] if the namespace is not kept.
+// selected returns [ErrNotSelected] if the namespace is not kept, for those who
+// have told somebody all that is here of it.
 func (n *Namespace) selected() error {
 	return n.v.view(func(s *state) error {
-		if err := s.unknown(n.v.keys.tag(n.name)); !errors.Is(err, ErrNotFound) {
+		tag := n.v.keys.tag(n.name)
+		if err := s.unknown(tag); !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		return nil
+		return s.beside(tag[:])
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 )
 
@@ -90,7 +91,7 @@ func (n *Namespace) List(ctx context.Context, sel ...Select) iter.Seq2[*Record, 
 // look returns a record with its value if that is short.
 func (n *Namespace) look(name string) (rec *Record, err error) {
 	err = n.v.view(func(s *state) error {
-		e, err := s.record(n.v.keys.recordKey(n.v.keys.tag(n.name), name))
+		e, err := s.find(n.v.keys.recordKey(n.v.keys.tag(n.name), name))
 		if err != nil {
 			return err
 		}
@@ -215,7 +216,7 @@ func (n *Namespace) History(ctx context.Context, name string) iter.Seq2[*Record,
 // versions returns the places of all versions of a record, oldest first.
 func (n *Namespace) versions(key recordKey) (pending []uint64, logged []commitlog.ChangeID, err error) {
 	err = n.v.view(func(s *state) error {
-		e, err := s.record(key)
+		e, err := s.find(key)
 		if err != nil || e == nil {
 			return err
 		}
@@ -226,7 +227,7 @@ func (n *Namespace) versions(key recordKey) (pending []uint64, logged []commitlo
 			return true, nil
 		})
 		slices.SortFunc(logged, commitlog.ChangeID.Compare)
-		return err
+		return errors.Join(err, s.besideVersions(key))
 	})
 	return pending, logged, err
 }
@@ -260,6 +261,9 @@ func (n *Namespace) version(key recordKey, id commitlog.ChangeID, local uint64) 
 		if h == nil { // compacted, or it never opened
 			rec = &Record{Namespace: n.name, Commit: id}
 			return nil
+		}
+		if n.v.keys.recordKey(key.tag(), h.payload.Name) != key {
+			return fmt.Errorf("%w: version %v is of another record", store.ErrDamaged, id)
 		}
 		rec = s.toRecord(n.name, nil, h)
 		rec.Live = local == 0 && s.log.Live(key.tag(), id)

@@ -223,6 +223,9 @@ func (s *state) heads(e *entry) ([]head, error) {
 			continue
 		}
 		h, err := s.standing(id)
+		if err == nil {
+			err = s.listed(e, id, h)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -237,22 +240,27 @@ func (s *state) heads(e *entry) ([]head, error) {
 // or does not open; the change is in quarantine then, or missing.
 func (s *state) openChange(id commitlog.ChangeID) (*head, error) {
 	ch, blob, err := s.log.Entry(id)
-	if errors.Is(err, store.ErrNotFound) && uint64(id.Commit) <= s.log.Base() {
+	if errors.Is(err, store.ErrNotFound) && s.outside(id.Commit) {
 		return nil, nil
 	}
 	if err != nil || blob == nil {
-		return nil, err
+		return nil, absent(err)
 	}
 	header, err := s.log.Header(id.Commit)
+	if err == nil {
+		err = s.genuine(id.Commit, header)
+	}
 	if err != nil {
-		return nil, err
+		return nil, absent(err)
 	}
 	h := &head{id: id, op: ch.Op, device: keys.DeviceID(header[22:38]), object: ch.ObjectHash}
-	key, err := s.v.keys.sealer(keys.Tag(header[6:22]), be.Uint32(header[2:]))
-	if err != nil {
-		return nil, nil
+	if key, err := s.v.keys.sealer(tagOf(header), be.Uint32(header[2:])); err == nil {
+		h.payload, _ = key.Open(blob)
 	}
-	if h.payload, err = key.Open(blob); err != nil {
+	if !agree(&ch, blob, h.payload) {
+		return nil, s.unaltered(id, &ch, blob)
+	}
+	if h.payload == nil {
 		return nil, nil
 	}
 	return h, nil

@@ -97,6 +97,9 @@ func (w *simWorld) end() {
 		if got != *digest {
 			w.fail("digest", "%s has another digest than the others", d.name())
 		}
+		if _, err := d.v.Check(w.ctx, nil); err != nil {
+			w.fail("damage", "%s: %v", d.name(), err)
+		}
 		d.look()
 	}
 }

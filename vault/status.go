@@ -18,6 +18,7 @@ type Status struct {
 	DeviceName string
 	Enrolled   bool // the log admits this device
 	Revoked    bool // … and has shut it out again
+	Rebuilding bool // the store was made anew (see Rebuild), and a sync has to get the rest
 	Secondary  string
 	Commits    uint64         // size of the verified log
 	Base       uint64         // it began at a checkpoint of this size, and not all below is verified; 0: it is whole
@@ -91,6 +92,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if st.Epoch, err = s.epoch(); err != nil {
 			return err
 		}
+		st.Rebuilding, _ = s.rebuilding()
 		if err = s.addBase(st, now); err != nil {
 			return err
 		}

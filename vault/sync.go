@@ -119,7 +119,7 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 func (v *Vault) ready() error {
 	return v.view(func(s *state) error {
 		ok, err := s.enrolled()
-		if err == nil && !ok {
+		if rebuilding, _ := s.rebuilding(); err == nil && !ok && !rebuilding {
 			err = ErrNotEnrolled
 		}
 		return err

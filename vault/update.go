@@ -109,7 +109,7 @@ func (tx *Tx) Get(name string) (*Record, error) {
 	var e *entry
 	err := tx.look(name)
 	if err == nil {
-		e, err = tx.s.record(v.keys.recordKey(v.keys.tag(tx.namespace), name))
+		e, err = tx.s.find(v.keys.recordKey(v.keys.tag(tx.namespace), name))
 	}
 	switch {
 	case err != nil:

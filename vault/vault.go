@@ -98,15 +98,6 @@ type Vault struct {
 // Open opens the vault in dir. It never waits for the network. It returns
 // [ErrNoVault], [ErrInUse] or [ErrDamaged]; the caller closes the vault.
 func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
-	if conf.Logger == nil {
-		conf.Logger = slog.New(slog.DiscardHandler)
-	}
-	if conf.Now == nil {
-		conf.Now = time.Now
-	}
-	if conf.MaxObject == 0 {
-		conf.MaxObject = DefaultMaxObject
-	}
 	ok, err := Exists(dir)
 	if err != nil {
 		return nil, err
@@ -128,13 +119,8 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{
-		dir: dir, conf: conf, device: d, keys: ring,
-		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
-		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
-		turn: make(chan struct{}, 1),
-	}
-	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: conf.NoSync, MustExist: true})
+	v := newVault(dir, conf, d, ring)
+	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: v.conf.NoSync, MustExist: true})
 	switch {
 	case errors.Is(err, store.ErrInUse):
 		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
@@ -150,21 +136,35 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		err = v.addBuckets()
 	}
 	if err == nil {
-		err = v.reread()
+		err = v.view((*state).plausible)
 	}
 	if err == nil {
-		err = v.view(func(s *state) error {
-			if s.log.Vault() != d.Vault {
-				return fmt.Errorf("%w: store and device file are of different vaults", ErrDamaged)
-			}
-			return nil
-		})
+		err = v.reread()
 	}
 	if err != nil {
 		return nil, errors.Join(err, v.db.Close())
 	}
 	v.listener.start(v)
 	return v, nil
+}
+
+// newVault returns a vault without its store.
+func newVault(dir string, conf Config, d *keyfile.Device, ring *keyring) *Vault {
+	if conf.Logger == nil {
+		conf.Logger = slog.New(slog.DiscardHandler)
+	}
+	if conf.Now == nil {
+		conf.Now = time.Now
+	}
+	if conf.MaxObject == 0 {
+		conf.MaxObject = DefaultMaxObject
+	}
+	return &Vault{
+		dir: dir, conf: conf, device: d, keys: ring,
+		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
+		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1),
+	}
 }
 
 // Close closes the vault. Watches and syncs that still run end with
@@ -229,6 +229,23 @@ var buckets = []string{
 	bucketAside, bucketSent, bucketRefused, bucketMissing, bucketQuarantine, bucketDevices, bucketNamespaces, bucketAcked,
 }
 
+// shapes says how long keys and values are of those buckets where that is fixed.
+var shapes = map[string]store.Shape{
+	bucketRecords: {Key: 32, Value: store.Any}, bucketVersions: {Key: 42}, bucketFeed: {Key: 8, Value: 32},
+	bucketOutbox: {Key: 8, Value: store.Any}, bucketUnsent: {Key: 24}, bucketBuilt: {Key: 8, Value: 10}, bucketAside: {Key: 8, Value: store.Any},
+	bucketSent: {Key: 8, Value: store.Any}, bucketRefused: {Key: 8, Value: store.Any}, bucketAcked: {Key: 8, Value: 8},
+	bucketMissing: {Key: 10, Value: 1}, bucketQuarantine: {Key: 10, Value: store.Any}, bucketUnread: {Key: 10, Value: 42},
+	bucketDevices: {Key: 16, Value: store.Any}, bucketNamespaces: {Key: 16, Value: store.Any},
+	bucketConflicts: {Key: 32, Value: conflictStateSize}, bucketRaised: {Key: 32, Value: 1}, bucketTimed: {Key: 32},
+}
+
+func shapeOf(bucket string) store.Shape {
+	if s, ok := shapes[bucket]; ok {
+		return s
+	}
+	return store.Shape{Key: store.Any, Value: store.Any}
+}
+
 // laterBuckets came later: where a store lacks them, Open makes and fills them.
 var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms, bucketUnread}
 
@@ -248,6 +265,7 @@ var (
 	metaSweep       = []byte("sweep")       // ID ‖ index: the change that the sweep looks at next
 	metaUnderstands = []byte("understands") // u8: what the program understood that has tried last what is in unread
 	metaAttempt     = []byte("attempt")     // a transaction through the secondary that is not decided; see serialised.go
+	metaRebuild     = []byte("rebuild")     // ID ‖ header of a commit that the log is known to hold, while a rebuilt store has not all of the log; see rebuilding.go
 
 	metaBase        = []byte("base")         // checkpoint that the log began with, or begins with, until all below it is verified
 	metaBasePlace   = []byte("base place")   // basePlace: how far its live changes have come
@@ -291,10 +309,10 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 		&s.meta, &s.records, &s.versions, &s.feed, &s.outbox, &s.unsent, &s.built,
 		&s.aside, &s.sent, &s.refused, &s.missing, &s.quarantine, &s.devices, &s.namespaces, &s.acked,
 	} {
-		*dst = tx.Lazy(buckets[i])
+		*dst = tx.Lazy(buckets[i]).Shaped(shapeOf(buckets[i]))
 	}
 	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms, &s.unread} {
-		*dst = tx.Lazy(laterBuckets[i])
+		*dst = tx.Lazy(laterBuckets[i]).Shaped(shapeOf(laterBuckets[i]))
 	}
 	s.feed.Append()
 	s.outbox.Append()
@@ -305,7 +323,11 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 // out. Nothing is written before.
 func (v *Vault) checkLayout() error {
 	return v.view(func(s *state) error {
-		if version := s.meta.Get(metaVersion); len(version) != 1 || version[0] != schemaVersion {
+		version := s.meta.Get(metaVersion)
+		if len(version) != 1 || version[0] == 0 {
+			return fmt.Errorf("%w: it does not say how it is laid out", ErrDamaged)
+		}
+		if version[0] != schemaVersion {
 			return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
 		}
 		return nil

@@ -101,7 +101,7 @@ func (n *Namespace) lookAt(ctx context.Context, name string, fn func(s *state, e
 	}
 	return n.v.view(func(s *state) error {
 		tag := n.v.keys.tag(n.name)
-		e, err := s.record(n.v.keys.recordKey(tag, name))
+		e, err := s.find(n.v.keys.recordKey(tag, name))
 		if err != nil {
 			return err
 		}

@@ -91,8 +91,13 @@ func (s *state) write(t *txn, c *change) (Revision, error) {
 	}
 	if heads == 0 && (c.delete || c.cond != condition{}) {
 		// Whether there is such a record is known only where the namespace is kept.
-		if err := s.unknown(tag); errors.Is(err, ErrNotSelected) {
+		if err := s.unknown(tag); !errors.Is(err, ErrNotFound) {
 			return 0, err
+		}
+		if e.rev == 0 {
+			if err := s.beside(key[:]); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if err := c.cond.check(e, heads > 0 && (c.cond.expired || !e.expired(millis(v.conf.Now())))); err != nil {
@@ -283,10 +288,11 @@ func (s *state) enqueue(t *txn, e *entry, p *pendingChange, payload *seal.Payloa
 	return s.unsent.Put(unsentKey(p.key.tag(), p.local), present)
 }
 
-// shown reports whether the record has anything to show. It opens nothing.
+// shown reports whether the record has anything to show, or to say. It opens
+// nothing.
 func (s *state) shown(e *entry) (bool, error) {
 	n, err := s.countHeads(e)
-	return n > 0, err
+	return n > 0 || slices.ContainsFunc(e.pending, s.spoilt), err
 }
 
 // countHeads counts the record's heads, as if all of them opened.
