@@ -211,6 +211,9 @@ func (a *app) finished(v *vault.Vault) error {
 	}
 	ok, err := v.Enrolled()
 	if err == nil && !ok {
+		if rebuilding, rerr := v.Rebuilding(); rebuilding || rerr != nil {
+			return rerr // it says itself what is not here yet
+		}
 		err = a.unfinished()
 	}
 	if errors.Is(err, vault.ErrRevoked) {

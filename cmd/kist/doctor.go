@@ -12,13 +12,21 @@ import (
 )
 
 func newDoctor(a *app) *cobra.Command {
-	var again, compare bool
+	var again, compare, check, rebuild bool
 	var evidence string
 	cmd := &cobra.Command{
-		Use:   "doctor [--try-again | --evidence FILE | --compare [SIZE [WORD…]]]",
+		Use:   "doctor [--check | --rebuild | --try-again | --evidence FILE | --compare [SIZE [WORD…]]]",
 		Short: "look for what is wrong, and say what to do",
 		Long: `Look at the vault, as far as this device knows it, and say what is in order and
-what is not. Exit status: 0 all is well, 3 something is left to do, 9 an alarm.
+what is not. Exit status: 0 all is well, 3 something is left to do, 9 an alarm, or the
+vault's files are damaged: then it says what is, and what can be saved.
+
+--check looks through everything on this device: every page of the store, the log as
+kist log --verify does, the index of records, the files of long values.
+
+--rebuild makes a damaged store anew: what was not sent is saved, as far as it can be
+read, the damaged file is kept beside the new one, and the next kist sync gets the
+rest. It needs no key file.
 
 An alarm says that the secondary was caught at something that no honest one does.
 Nothing of it was taken over. The vault can be used as ever, but nothing is sent or
@@ -35,13 +43,21 @@ commits, sizes, roots, times and public keys. Names, values and keys are not in 
 --try-again lets the sync go on. Nothing is forgotten by it, and where the secondary
 does it again, the alarm is there again.`,
 		Example: `  kist doctor
+  kist doctor --check
+  kist doctor --rebuild && kist sync
   kist doctor --compare
   kist doctor --compare 1207 wealth evidence bulk cigar resist right
   kist doctor --evidence evidence.json
   kist doctor --try-again`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if again && (compare || evidence != "") || compare && evidence != "" {
-				return errors.New("--try-again, --evidence and --compare exclude each other")
+			chosen := 0
+			for _, is := range []bool{again, compare, check, rebuild, evidence != ""} {
+				if is {
+					chosen++
+				}
+			}
+			if chosen > 1 {
+				return errors.New("--check, --rebuild, --try-again, --evidence and --compare exclude each other")
 			}
 			if compare {
 				return nil
@@ -50,7 +66,10 @@ does it again, the alarm is there again.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return a.withAny(ctx, func(v *vault.Vault) error {
+			if rebuild {
+				return a.rebuild(ctx, cmd)
+			}
+			err := a.withAny(ctx, func(v *vault.Vault) error {
 				switch {
 				case compare:
 					return a.compare(ctx, v, args)
@@ -59,18 +78,25 @@ does it again, the alarm is there again.`,
 				case again:
 					return a.tryAgain(ctx, v)
 				}
-				return a.doctor(ctx, v)
+				return a.doctor(ctx, v, check)
 			})
+			if errors.Is(err, vault.ErrDamaged) && a.held == nil {
+				err = a.examineDamaged(err)
+			}
+			return err
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "look through everything that is on this device")
+	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "make a damaged store anew, and save what was not sent")
 	cmd.Flags().BoolVar(&again, "try-again", false, "let the sync go on after an alarm")
 	cmd.Flags().StringVar(&evidence, "evidence", "", "write what was seen to a new `FILE`, to show to others")
 	cmd.Flags().BoolVar(&compare, "compare", false, "show, or compare, six words for the history")
 	return cmd
 }
 
-// doctor looks at the vault: at an alarm, if one stands, and at all else.
-func (a *app) doctor(ctx context.Context, v *vault.Vault) error {
+// doctor looks at the vault: at an alarm, if one stands, and at all else; with
+// thorough, through all that it keeps.
+func (a *app) doctor(ctx context.Context, v *vault.Vault, thorough bool) error {
 	alarm, err := v.Alarm(ctx)
 	if err != nil {
 		return err
@@ -82,6 +108,13 @@ func (a *app) doctor(ctx context.Context, v *vault.Vault) error {
 	checks, err := a.examine(ctx, v, st)
 	if err != nil {
 		return err
+	}
+	if thorough {
+		c, err := a.checkStore(ctx, v)
+		if err != nil {
+			return err
+		}
+		checks = append(checks[:1], append([]check{c}, checks[1:]...)...)
 	}
 	if a.json {
 		if err := a.printJSON(doctorJSON(alarm, st, checks)); err != nil {

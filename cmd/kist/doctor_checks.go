@@ -33,6 +33,8 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 		add("secondary", checkNote, "", "none: what is here is on this device alone")
 	case st.Revoked:
 		add("secondary", checkBad, "", "this device was revoked: it may not sync any more")
+	case st.Rebuilding:
+		add("secondary", checkBad, "kist sync", "the store was made anew, and the rest has to come: kist sync")
 	case unfinished(st):
 		add("secondary", checkBad, "the same kist onboard or kist restore again", "onboarding or restore is not complete")
 	default:

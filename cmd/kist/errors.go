@@ -137,6 +137,9 @@ func (a *app) classify(err error) *failure {
 	case is(vault.ErrDamaged):
 		f.detail("vault", a.vaultDir)
 		f.detail("unsent", "changes that were never sent are in this directory alone: keep it")
+		if _, kerr := keyfile.ReadDevice(filepath.Join(a.vaultDir, "device.key")); kerr == nil {
+			return set(exitIntegrity, "kist doctor")
+		}
 		return set(exitIntegrity, "mv "+quote(a.vaultDir)+" "+quote(a.vaultDir+".damaged")+", then kist restore --vault "+quote(a.vaultDir)+" --key FILE")
 	case is(vault.ErrExists):
 		return set(exitConflict, "choose another directory with --vault DIR")
@@ -204,6 +207,8 @@ func (a *app) classify(err error) *failure {
 		return set(exitNotFound, "kist ls")
 	case is(vault.ErrNotSelected):
 		return set(exitConflict, "kist select shows what this device keeps; kist select with this namespace among the others, or kist select --all, and then kist sync")
+	case is(vault.ErrIncomplete):
+		return set(exitTemporary, "kist sync")
 	case is(vault.ErrNotHere):
 		return set(exitTemporary, "kist sync; kist get fetches a value that was left at the secondary")
 	case is(vault.ErrCondition):

@@ -12,19 +12,32 @@ import (
 
 func newLog(a *app) *cobra.Command {
 	var last uint64
+	var verify bool
 	cmd := &cobra.Command{
-		Use:   "log [-n N]",
-		Short: "list the commits of the vault's log",
+		Use:   "log [-n N | --verify]",
+		Short: "list the commits of the vault's log, or verify them anew",
 		Long: `List the commits of the verified log, oldest first: number, time, device, namespace
-and how many changes each has.`,
+and how many changes each has.
+
+--verify believes nothing of what was found before: it checks every commit from the
+first on, with its signature, and compares the tree, the devices, the live changes and
+their content with what is kept on this device. Nobody is asked. Exit status 9: this
+device's copy is damaged.`,
 		Example: `  kist log
   kist log -n 10
+  kist log --verify
   kist log --json`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd.Context(), func(v *vault.Vault) error { return a.log(cmd.Context(), v, last) })
+			return a.with(cmd.Context(), func(v *vault.Vault) error {
+				if verify {
+					return a.verifyLog(cmd.Context(), v)
+				}
+				return a.log(cmd.Context(), v, last)
+			})
 		},
 	}
+	cmd.Flags().BoolVar(&verify, "verify", false, "check everything from the first commit on")
 	cmd.Flags().Uint64VarP(&last, "last", "n", 0, "the last `N` commits only")
 	return cmd
 }

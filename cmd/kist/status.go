@@ -162,7 +162,7 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 	switch {
 	case st.Alarm != "" || st.Revoked:
 		state = a.out.Red(a.show(state))
-	case st.Pending+st.Missing+st.Quarantine > 0 || st.Selecting || unfinished(st):
+	case st.Pending+st.Missing+st.Quarantine > 0 || st.Selecting || unfinished(st) || st.Rebuilding:
 		state = a.out.Yellow(a.show(state))
 	default:
 		state = a.out.Green(a.show(state))
@@ -247,6 +247,8 @@ func stateText(st *vault.Status) string {
 		return "this device was revoked"
 	case st.Alarm != "":
 		return "alarm: " + st.Alarm
+	case st.Rebuilding:
+		return "being restored after damage: kist sync gets the rest"
 	case unfinished(st):
 		return "not complete: run the same kist onboard or kist restore again"
 	case st.Secondary == "":
@@ -313,7 +315,7 @@ type jsonStatus struct {
 	Device     jsonDevice      `json:"device"`
 	Protection jsonProtection  `json:"protection"`
 	Secondary  string          `json:"secondary"` // empty: none
-	State      string          `json:"state"`     // "local", "unfinished", "unsent", "selecting", "in-step", "alarm", "revoked"
+	State      string          `json:"state"`     // "local", "unfinished", "restoring", "unsent", "selecting", "in-step", "alarm", "revoked"
 	Commits    uint64          `json:"commits"`
 	Base       uint64          `json:"base,omitempty"`     // the log began at a checkpoint of this size …
 	Verified   *uint64         `json:"verified,omitempty"` // … and so many below are verified so far
@@ -416,6 +418,8 @@ func stateWord(st *vault.Status) string {
 		return "revoked"
 	case st.Alarm != "":
 		return "alarm"
+	case st.Rebuilding:
+		return "restoring"
 	case unfinished(st):
 		return "unfinished"
 	case st.Secondary == "":
