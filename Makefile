@@ -21,7 +21,10 @@ SEED ?= 1
 FOR ?=
 SIMFLAGS ?=
 
-.PHONY: help demo build test check race sim fuzz golden bench clean
+# Damage: which bytes of a store are spoilt, one after the other.
+EVERY ?= 1
+
+.PHONY: help demo build test check race sim damage fuzz golden bench clean
 
 help:
 	@echo 'make demo     the main job, for real: two devices, a secondary, a loss, a restore'
@@ -30,6 +33,7 @@ help:
 	@echo 'make check    gofmt, vet, staticcheck, tidy go.mod'
 	@echo 'make race     all tests with the race detector (needs a C compiler)'
 	@echo 'make sim      simulate $(SEEDS) seeds of many devices with faults, or FOR=1h of them'
+	@echo 'make damage   spoil every byte of a small store, or each EVERYth, and look what comes of it'
 	@echo 'make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))'
 	@echo 'make golden   make the test vectors anew, to read the difference'
 	@echo 'make bench    measure the whole path on this machine'
@@ -68,6 +72,10 @@ race:
 sim:
 	@.ci/need go
 	@.ci/sim $(SEED) $(if $(FOR),0,$(SEEDS)) '$(FOR)' $(SIMFLAGS)
+
+damage:
+	@.ci/need go
+	go test ./vault -run F44 -count=1 -v -timeout 24h -damage.every=$(EVERY)
 
 fuzz:
 	@.ci/need go
