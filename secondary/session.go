@@ -28,6 +28,7 @@ type Session struct {
 	proof    wire.Transcript // from HELLO on
 	me       who             // from sign-in on
 	parts    wire.Assembler  // of UPLOAD
+	refills  wire.Assembler  // of REFILL
 	refused  commitlog.Hash  // leaf of the commit refused last
 
 	ending atomic.Pointer[wire.Error] // set from outside: nothing more is done
@@ -165,6 +166,8 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 			return one(s.snapshot(ctx, m))
 		case *wire.Read:
 			return one(s.read(ctx, m))
+		case *wire.Refill:
+			return one(s.refill(ctx, m))
 		case *wire.Checkpoint:
 			return one(s.checkpoint(ctx, m))
 		case *wire.Ping:

@@ -117,6 +117,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 	e.first, e.need, e.announced = b.Size, b.Size, b.Size
 	e.said = Said{Bound: true, Size: b.Size, Root: b.Root, Last: b.Last}
 	return e.v.view(func(s *state) error {
+		if e.owner != nil && e.owner.refill != nil {
+			return e.owner.refill.onBound(s, b)
+		}
 		refuse := func(err error, reason string, args ...any) error {
 			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)}
 		}

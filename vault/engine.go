@@ -176,6 +176,8 @@ func (e *engine) receive(m wire.Message) error {
 		err = e.onState(m)
 	case *wire.Proof:
 		err = e.onProof(m)
+	case *wire.Refilled:
+		err = e.onRefilled(m)
 	case *wire.Commits:
 		err = e.onCommits(m)
 	case *wire.Error:
@@ -206,6 +208,9 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	behind := e.size < e.first || e.parts.Partial()
 	if e.phase != phaseBound || behind && !e.quick {
 		return nil, nil
+	}
+	if e.owner != nil && e.owner.refill != nil {
+		return e.owner.refill.pump(e)
 	}
 	if e.rebuilding && !behind {
 		if err := e.v.update((*state).rebuilt); err != nil {
@@ -285,6 +290,9 @@ func (e *engine) pulled() bool {
 // here as far as the secondary named it, nothing is wanting, and, unless only
 // pulling was asked for, every local change that could go up has come back.
 func (e *engine) inStep() (done bool, err error) {
+	if e.owner != nil && e.owner.refill != nil {
+		return e.phase == phaseBound && e.owner.refill.done(e), nil
+	}
 	err = e.v.view(func(s *state) (err error) {
 		if err = e.count(s); err != nil || !e.pulled() || e.frames > 0 || e.object != nil {
 			return err

@@ -130,9 +130,10 @@ type ownerMode struct {
 	now       time.Time
 	create    bool // an empty log is to be begun
 	floor     *keyfile.Checkpoint
-	whole     bool   // the whole log, and not from a checkpoint on
-	tried     bool   // a control commit was sent …
-	at        uint64 // … for a log of this size
+	refill    *refillMode // not nil: it fills the secondary again, and admits nobody
+	whole     bool        // the whole log, and not from a checkpoint on
+	tried     bool        // a control commit was sent …
+	at        uint64      // … for a log of this size
 }
 
 // pump returns the control commit that admits this device, once for each size

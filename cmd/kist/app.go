@@ -127,7 +127,7 @@ func newRoot(a *app) *cobra.Command {
 		{"setup", []*cobra.Command{newInit(a), newOnboard(a), newRestore(a)}},
 		{"data", []*cobra.Command{newPut(a), newGet(a), newLs(a), newRm(a), newHistory(a), newRevert(a), newUndelete(a), newImport(a), newExport(a)}},
 		{"sync", []*cobra.Command{newSync(a), newRun(a), newSelect(a), newWatch(a), newConflicts(a), newStatus(a), newLog(a)}},
-		{"care", []*cobra.Command{newDoctor(a), newVersion(a), newCompletion(a)}},
+		{"care", []*cobra.Command{newDoctor(a), newSecondary(a), newVersion(a), newCompletion(a)}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

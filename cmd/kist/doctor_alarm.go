@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -103,8 +105,14 @@ What you can do:
   kist export DIR               save what is here in the clear
   kist doctor --try-again       sync again, once you know why: if it is not repaired,
                                 the alarm comes again
-
 `)
+	if errors.Is(alarm.Kind, commitlog.ErrRollback) || errors.Is(alarm.Kind, commitlog.ErrOwnCommitMissing) || errors.Is(alarm.Kind, commitlog.ErrNoGenesis) {
+		fmt.Fprint(a.stdout, `  kist secondary reseed --key FILE
+                                fill the secondary again with what this device has; with
+                                an invite, another one. See kist secondary reseed --help
+`)
+	}
+	fmt.Fprintln(a.stdout)
 }
 
 // wrap breaks a text into lines of at most width characters.

@@ -161,6 +161,8 @@ func (a *app) classify(err error) *failure {
 			return set(exitIntegrity, "ask who runs the secondary; a vault stays with the secondary that it was made at, and kist export DIR saves what is here")
 		}
 		return set(exitIntegrity, "check the address, and ask who runs the secondary for a new invite")
+	case is(vault.ErrNotAll):
+		return set(exitConflict, "kist sync --full, or the same on a device that keeps everything (kist select)")
 	case is(onboarding.ErrNotThere):
 		return set(exitNotFound, "check that the key file and the secondary belong together; kist restore --key FILE --secondary INVITE for another one")
 	case is(wire.ErrInvite, onboarding.ErrInviteExpired):

@@ -50,6 +50,13 @@ type Engine interface {
 	// any condition; another with its sequence number is ErrEquivocation,
 	// after the condition.
 	Append(ctx context.Context, r AppendRequest) (outcomes []Outcome, size uint64, err error)
+	// Refill puts commits into the log at the places of their IDs, one after the
+	// other, and returns the log's size after those that are in it: those that
+	// were there before, with the same leaf, and those that Check accepts next.
+	// ErrFork says that another commit is there, ErrOmission that one between is
+	// missing. Blobs and objects may be absent; one that comes for a commit that
+	// is there without it is kept. The condition is not looked at.
+	Refill(ctx context.Context, r AppendRequest) (size uint64, err error)
 	// Read calls fn for the commits after r.After, in order, until it does not
 	// take one. What fn is given is valid until it returns.
 	Read(ctx context.Context, r ReadRequest, fn func(*Entry) (taken bool, err error)) (Progress, error)

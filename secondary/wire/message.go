@@ -32,6 +32,8 @@ const (
 	TypeCheckpoint Type = 35 // ⇄ posts a checkpoint, asks for one
 	TypeRead       Type = 36 // → asks for commits
 	TypeCommits    Type = 37 // ←
+	TypeRefill     Type = 38 // → commits that the secondary has lost, or never had
+	TypeRefilled   Type = 39 // ←
 )
 
 var typeNames = map[Type]string{
@@ -43,6 +45,7 @@ var typeNames = map[Type]string{
 	TypeUnbind: "UNBIND", TypeUnbound: "UNBOUND", TypeError: "ERROR",
 	TypeProof: "PROOF", TypeSnapshot: "SNAPSHOT", TypeState: "STATE",
 	TypeCheckpoint: "CHECKPOINT", TypeRead: "READ", TypeCommits: "COMMITS",
+	TypeRefill: "REFILL", TypeRefilled: "REFILLED",
 }
 
 // String returns the message's name in capitals.
@@ -119,6 +122,10 @@ func newMessage(t Type) Message {
 		return new(Read)
 	case TypeCommits:
 		return new(Commits)
+	case TypeRefill:
+		return new(Refill)
+	case TypeRefilled:
+		return new(Refilled)
 	}
 	return nil
 }

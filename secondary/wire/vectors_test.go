@@ -108,6 +108,7 @@ func makeVectors(t *testing.T) *vectors {
 		&wire.Mark{Token: 5}, &wire.Marked{Token: 5, Size: 4712}, &wire.Ping{Token: 1}, &wire.Pong{Token: 1},
 		&wire.Unbind{}, &wire.Unbound{},
 		&wire.Error{Code: wire.CodeShutdown, Action: wire.ActionRetryAfter, RetryAfter: 2500},
+		&wire.Refill{Items: []wire.Item{last}}, &wire.Refilled{Size: 4712}, &wire.Refilled{Size: 4711, Code: wire.CodeFork, Text: "another commit is there"},
 		&wire.Proof{Request: 8, From: 4711, To: 4712}, &wire.Proof{Request: 8, From: 4711, To: 4712, Hashes: []commitlog.Hash{seed(0xee), seed(0xff)}},
 		&wire.Snapshot{Request: 9, Size: 4712}, &wire.Snapshot{Request: 9, Size: 4712, Tag: tag, Commit: 4711, Index: 3, Tags: wire.Tags{tag}},
 		&wire.State{Request: 9, Items: []wire.Item{excerptOf(deviceKey, vault, id, tag)}}, &wire.State{Request: 9, Done: true},

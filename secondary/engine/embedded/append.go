@@ -45,9 +45,6 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 // refusals come before the first write.
 func (e *Engine) append(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *commitlog.Bundle) (commitlog.CommitID, error) {
 	c := b.Commit
-	refuse := func(err error, format string, args ...any) error {
-		return &commitlog.CommitError{ID: commitlog.CommitID(l.Size() + 1), Err: err, Reason: fmt.Sprintf(format, args...)}
-	}
 	known, err := l.OwnCommit(c.Header.Device, c.Header.Seq)
 	if err != nil {
 		return 0, err
@@ -67,27 +64,48 @@ func (e *Engine) append(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 	if r.Condition != nil && *r.Condition != l.Size() {
 		return 0, fmt.Errorf("%w: %d, not %d", wire.ErrCondition, l.Size(), *r.Condition)
 	}
-	effects, err := commitlog.Check(l, c)
-	if err != nil {
-		return 0, err
+	return e.add(tx, l, r, b, false)
+}
+
+// complete checks that all content of a commit is here.
+func (e *Engine) complete(l *store.Log, r *engine.AppendRequest, b *commitlog.Bundle) error {
+	c := b.Commit
+	refuse := func(err error, format string, args ...any) error {
+		return &commitlog.CommitError{ID: commitlog.CommitID(l.Size() + 1), Err: err, Reason: fmt.Sprintf(format, args...)}
 	}
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		if len(b.Blobs) != len(c.Changes) || len(b.Blobs[i]) != int(ch.BlobSize) {
-			return 0, refuse(commitlog.ErrBlob, "change %d has no blob", i)
+			return refuse(commitlog.ErrBlob, "change %d has no blob", i)
 		}
 		if !ch.HasObject() {
 			continue
 		}
 		have, whole, err := e.haveObject(r.Vault, ch.ObjectHash)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if !whole {
-			return 0, fmt.Errorf("%w: of change %d", wire.ErrObjectMissing, i)
+			return fmt.Errorf("%w: of change %d", wire.ErrObjectMissing, i)
 		}
 		if have != ch.ObjectSize {
-			return 0, refuse(commitlog.ErrBlob, "the object of change %d has another size", i)
+			return refuse(commitlog.ErrBlob, "the object of change %d has another size", i)
+		}
+	}
+	return nil
+}
+
+// add checks a commit against the log and appends it; partial says that content may
+// be absent. An error without a code decides nothing.
+func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *commitlog.Bundle, partial bool) (commitlog.CommitID, error) {
+	c := b.Commit
+	effects, err := commitlog.Check(l, c)
+	if err != nil {
+		return 0, err
+	}
+	if !partial {
+		if err := e.complete(l, r, b); err != nil {
+			return 0, err
 		}
 	}
 	registered, err := register(l, c, r.Control, effects.ID)

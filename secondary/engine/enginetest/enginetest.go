@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"ObjectMissing": testObjectMissing,
 		"Read":          testRead,
 		"ReadDead":      testReadDead,
+		"Refill":        testRefill,
 		"Change":        testChange,
 		"Checkpoint":    testCheckpoint,
 		"State":         testState,

@@ -1,0 +1,74 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// Refill implements [engine.Engine].
+func (e *Engine) Refill(ctx context.Context, r engine.AppendRequest) (size uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.Control != nil && len(r.Bundles) != 1 {
+		return 0, fmt.Errorf("%w: a control commit beside others", wire.ErrProtocol)
+	}
+	var refused error
+	err = e.db.Update(func(tx *store.Tx) error {
+		refused = nil
+		l, err := vaultLog(tx, r.Vault)
+		if err != nil {
+			return err
+		}
+		for _, b := range r.Bundles {
+			if refused, err = e.refill(tx, l, &r, b); err != nil || refused != nil {
+				break
+			}
+		}
+		size = l.Size()
+		return err
+	})
+	if err == nil {
+		err = refused
+	}
+	return size, err
+}
+
+// refill puts one commit into its place. What is refused has written nothing.
+func (e *Engine) refill(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *commitlog.Bundle) (refused, err error) {
+	refuse := func(err error, reason string) (error, error) {
+		return &commitlog.CommitError{ID: b.ID, Err: err, Reason: reason}, nil
+	}
+	if uint64(b.ID) > l.Size() {
+		if b.ID != commitlog.CommitID(l.Size()+1) {
+			return refuse(commitlog.ErrOmission, fmt.Sprintf("the log has %d commits", l.Size()))
+		}
+		if _, err := e.add(tx, l, r, b, true); err != nil && wire.CodeOf(err) == 0 {
+			return nil, err
+		} else if err != nil {
+			return err, nil
+		}
+		return nil, nil
+	}
+	header, err := l.Header(b.ID)
+	if err != nil {
+		return nil, err
+	}
+	if commitlog.LeafHash(header) != b.Commit.Leaf() {
+		return refuse(commitlog.ErrFork, "another commit is there")
+	}
+	for i, blob := range b.Blobs {
+		if blob == nil {
+			continue
+		}
+		if err := l.SetBlob(commitlog.ChangeID{Commit: b.ID, Index: uint16(i)}, blob); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}

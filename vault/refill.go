@@ -1,0 +1,269 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/client"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A secondary that has lost the end of the log, or all of it, or is a new one, is
+// filled again from this device (SPEC.md, "Messages", REFILL): with the very
+// commits that were there, whoever signed them. So the log is what it was, and no
+// device has to be told anything.
+
+// ErrNotAll: this device lacks some of what the secondary has lost.
+var ErrNotAll = errors.New("this device does not have everything")
+
+// refillMode is a session of the vault's owner that fills the secondary again.
+type refillMode struct {
+	next     commitlog.CommitID // to be sent; 0: the secondary has not said yet what it has
+	last     commitlog.CommitID // of this device's log
+	answered uint64             // commits that the secondary has
+	lost     uint64             // of these it had not had
+}
+
+// Refill sends to the vault's secondary the commits that this device has verified
+// and the secondary has not, as its owner. With an invite's token it makes the vault
+// there first, if it has none. It returns how many commits the secondary had lost.
+//
+// The secondary must hold the beginning of this device's log: where it holds
+// another one, the error is [commitlog.ErrFork], and nothing was sent. This device
+// must hold the whole log and everything that is live in it; otherwise it is
+// [ErrNotAll]. An alarm that stands is not taken back, see [Vault.TryAgain].
+func (v *Vault) Refill(ctx context.Context, a keys.Authority, token *wire.Token, o SyncOptions) (lost uint64, err error) {
+	if a.Public().VaultID() != v.ID() {
+		return 0, commitlog.ErrVaultIDMismatch
+	}
+	servers := v.Servers()
+	if len(servers) == 0 {
+		return 0, ErrNoSecondary
+	}
+	s, err := server(servers[0])
+	if err != nil {
+		return 0, err
+	}
+	if err := v.complete(); err != nil {
+		return 0, err
+	}
+	id := client.Owner(a)
+	if token != nil {
+		id = client.NewVault(a, *token)
+	}
+	r := &runner{v: v, o: &o, tell: notify(o.Progress)}
+	refill := &refillMode{}
+	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), refill: refill}}
+	err = r.attempt(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
+		s.Connected = signingIn
+		return v.dial(ctx, o, s, id)
+	})
+	r.tell.end(err)
+	return refill.lost, err
+}
+
+// complete returns ErrNotAll unless this device has what is live, and the log
+// from its beginning.
+func (v *Vault) complete() error {
+	return v.view(func(s *state) error {
+		lacks := func(what string) error { return fmt.Errorf("%w: %s", ErrNotAll, what) }
+		k, err := s.keeping()
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.log.Size() == 0:
+			return lacks("it has no commit")
+		case s.log.Base() > 0 || s.meta.Get(metaRebuild) != nil:
+			return lacks("its history is not verified from the first commit on")
+		case !k.All() || s.meta.Get(metaSweep) != nil:
+			return lacks("it keeps a part of the vault")
+		case !s.missing.Empty():
+			return lacks("content of live changes has not come")
+		}
+		return nil
+	})
+}
+
+// onBoundRefill looks how much of the log the secondary has.
+func (r *refillMode) onBound(s *state, b *wire.Bound) error {
+	r.last = commitlog.CommitID(s.log.Size())
+	at := min(uint64(r.last), b.Size)
+	root, err := s.log.RootAt(at)
+	if err != nil {
+		return err
+	}
+	if root != b.Root {
+		return &commitlog.CommitError{ID: commitlog.CommitID(at), Err: commitlog.ErrFork, Reason: "the secondary holds another history, and cannot be filled with this one"}
+	}
+	r.next, r.answered = commitlog.CommitID(at+1), at
+	return nil
+}
+
+// done reports whether the secondary has all that this device has.
+func (r *refillMode) done(e *engine) bool {
+	return r.next > r.last && e.frames == 0 && e.object == nil
+}
+
+// pump returns the next commits, or the objects that they name.
+func (r *refillMode) pump(e *engine) (out []wire.Message, err error) {
+	if r.next == 0 {
+		return nil, nil
+	}
+	if e.object != nil {
+		if out, err := e.pushObject(); err != nil || e.object != nil {
+			return out, err
+		}
+	}
+	for e.frames < uploadFrames && r.next <= r.last && e.object == nil {
+		m, err := r.frame(e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m...)
+	}
+	if len(out) == 0 && e.object != nil {
+		return e.pushObject()
+	}
+	return out, nil
+}
+
+// frame returns the messages of the next commits, or sets the object that has to
+// go first.
+func (r *refillMode) frame(e *engine) (out []wire.Message, err error) {
+	var items []wire.Item
+	var control *wire.Control
+	next := r.next
+	err = e.v.view(func(s *state) error {
+		size := 0
+		for ; next <= r.last && size < uploadBytes; next++ {
+			b, err := s.log.Commit(next)
+			if err != nil {
+				return err
+			}
+			c := b.Commit
+			for i := range c.Changes {
+				ch := &c.Changes[i]
+				if !ch.HasObject() || e.uploaded[ch.ObjectHash] {
+					continue
+				}
+				if _, whole, err := s.v.objects.Have(ch.ObjectHash); err != nil {
+					return err
+				} else if whole {
+					e.object = &objectUpload{hash: ch.ObjectHash, size: ch.ObjectSize}
+					return nil
+				}
+				if s.log.Live(c.Header.Tag, commitlog.ChangeID{Commit: next, Index: uint16(i)}) {
+					return fmt.Errorf("%w: a long value of commit %d", ErrNotAll, next)
+				}
+			}
+			isControl := c.Header.Kind == commitlog.KindControl
+			data, _ := b.AppendBinary(make([]byte, 0, b.EncodedSize()))
+			cut := wire.Cut(data)
+			if len(items) > 0 && (isControl || len(cut) > 1 || size+len(data) > wire.MaxFrame/2) {
+				return nil
+			}
+			items = append(items, cut...)
+			size += len(data)
+			if isControl {
+				if control, err = s.registrations(b); err != nil {
+					return err
+				}
+			}
+			if isControl || len(cut) > 1 {
+				next++
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil || len(items) == 0 {
+		return nil, err
+	}
+	r.next = next
+	e.frames++
+	if items[0].Kind == wire.ItemBundle {
+		return []wire.Message{&wire.Refill{Control: control, Items: items}}, nil
+	}
+	for i := range items { // the parts of one large commit
+		m := &wire.Refill{Items: items[i : i+1]}
+		if i == len(items)-1 {
+			m.Control = control
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// registrations returns what the secondary has to know of a control commit in the
+// log.
+func (s *state) registrations(b *commitlog.Bundle) (*wire.Control, error) {
+	epoch, err := s.log.EpochAt(uint64(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.Control{Epoch: epoch}
+	known := make(map[keys.DeviceID]wire.Registration)
+	err = s.log.EachLive(s.v.keys.control, func(id commitlog.ChangeID) error {
+		if id.Commit > b.ID {
+			return nil
+		}
+		h, err := s.openChange(id)
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			return fmt.Errorf("%w: a control statement does not open", ErrDamaged)
+		}
+		st, err := commitlog.ParseStatement(h.payload.Value)
+		if err != nil {
+			return err
+		}
+		var r wire.Registration
+		switch {
+		case st.AddDevice != nil:
+			cert := st.AddDevice.Certificate
+			r = wire.Registration{Device: cert.Device, Sign: cert.Sign, Auth: cert.Auth, KEMHash: sha256.Sum256(cert.KEM)}
+			if cert.Scope != nil {
+				r.Tags = wire.Tags{}
+				for _, e := range cert.Scope {
+					if e.Write {
+						r.Tags = append(r.Tags, e.Tag)
+					}
+				}
+			}
+			known[cert.Device] = r
+		case st.Revoke != nil:
+			r = known[st.Revoke.Device]
+			r.Revoked = true
+		default:
+			return nil
+		}
+		if id.Commit == b.ID {
+			out.Devices = append(out.Devices, r)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (e *engine) onRefilled(m *wire.Refilled) error {
+	if e.owner == nil || e.owner.refill == nil || e.frames == 0 {
+		return fmt.Errorf("%w: REFILLED without REFILL", wire.ErrProtocol)
+	}
+	e.frames--
+	r := e.owner.refill
+	if err := m.Err(); err != nil {
+		return fmt.Errorf("filling the secondary again, at commit %d: %w", m.Size+1, err)
+	}
+	if m.Size < r.answered {
+		return fmt.Errorf("%w: it has fewer commits than before", wire.ErrProtocol)
+	}
+	r.lost += m.Size - r.answered
+	r.answered = m.Size
+	return nil
+}
