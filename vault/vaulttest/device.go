@@ -1,12 +1,10 @@
 package vaulttest
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
-	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
@@ -43,25 +41,7 @@ type Device struct {
 // network counts from 1. The device is closed with the test.
 func (v *Vault) Device(t testing.TB, name string, conf vault.Config) *Device {
 	t.Helper()
-	conf.NoSync = true
-	seed := keys.GenerateDeviceSeed()
-	k, err := seed.Keys()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := v.secondary
-	file := &keyfile.Device{
-		Vault: v.Root.VaultID(), ID: k.ID(), Seed: seed, Authority: v.Root.Authority().Public(),
-		TagSecret: v.Root.TagSecret(), Epochs: []keys.Epoch{{Number: 1, Secret: v.Root.Epoch(1)}},
-		Servers: []keyfile.Server{{URL: url, Key: s.key.Public(), Binding: keyfile.Binding(wire.BindingNone.String())}},
-	}
-	d := &Device{Network: s.Network(t), Dir: filepath.Join(t.TempDir(), "vault"), t: t, conf: conf}
-	d.conf.Dial = d.Network.Dial
-	if err := vault.Create(d.Dir, file, name); err != nil {
-		t.Fatal(err)
-	}
-	d.open()
-	t.Cleanup(d.close)
+	d := v.New(t, name, conf, v.secondary)
 	var token *wire.Token
 	if v.invite != nil {
 		token = &v.invite.Token

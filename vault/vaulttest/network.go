@@ -16,11 +16,10 @@ import (
 // it has no latency and loses nothing. It may be changed at any time, from any
 // goroutine.
 type Network struct {
-	secondary *Secondary
-
 	hookMu sync.Mutex // held while faults runs
 
 	mu        sync.Mutex
+	secondary *Secondary
 	latency   time.Duration
 	bandwidth int
 	offline   bool
@@ -69,7 +68,7 @@ var errRefused = errors.New("connection refused")
 // NetDial opens a connection to the secondary, below WebSocket.
 func (n *Network) NetDial(ctx context.Context, _, _ string) (net.Conn, error) {
 	n.mu.Lock()
-	latency := n.latency
+	latency, secondary := n.latency, n.secondary
 	n.mu.Unlock()
 	if err := sleep(ctx.Done(), 2*latency); err != nil {
 		return nil, ctx.Err()
@@ -78,7 +77,7 @@ func (n *Network) NetDial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := n.start(l); err != nil {
 		return nil, err
 	}
-	if !n.secondary.accept(server) {
+	if !secondary.accept(server) {
 		l.cut()
 		return nil, errRefused
 	}
@@ -102,6 +101,14 @@ func (n *Network) start(l *link) error {
 		delete(n.links, l)
 	})
 	return nil
+}
+
+// Lead has the way lead to another secondary, from the next connection on: a
+// [Secondary.Copy], which has the same key.
+func (n *Network) Lead(to *Secondary) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.secondary = to
 }
 
 // SetLatency has everything take that long to arrive, in each direction.

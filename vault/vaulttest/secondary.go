@@ -15,6 +15,7 @@ import (
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/engine/embedded"
+	"github.com/kistvault/kist/secondary/secondarytest/lying"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -43,6 +44,7 @@ type running struct {
 	http     *http.Server
 	listener *listener
 	served   chan struct{} // closed when the HTTP server has ended
+	liar     *lying.Server // nil: it is honest; guarded by Secondary.mu
 }
 
 // NewSecondary starts a secondary, which stops with the test. change may alter
@@ -74,9 +76,18 @@ func (s *Secondary) Start() {
 	}
 	r := &running{
 		engine: engine, server: server, served: make(chan struct{}),
-		http:     &http.Server{Handler: server, ErrorLog: log.New(io.Discard, "", 0)},
 		listener: &listener{conns: make(chan net.Conn), closed: make(chan struct{})},
 	}
+	r.http = &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		s.mu.Lock()
+		liar := r.liar
+		s.mu.Unlock()
+		if liar != nil {
+			liar.ServeHTTP(w, q)
+		} else {
+			server.ServeHTTP(w, q)
+		}
+	})}
 	go func() {
 		defer close(r.served)
 		r.http.Serve(r.listener) // ends with an error when it is closed
@@ -106,6 +117,9 @@ func (s *Secondary) stop(kill bool) {
 		return
 	}
 	r.listener.Close()
+	if r.liar != nil {
+		r.liar.Close()
+	}
 	if kill {
 		for _, n := range networks {
 			n.Break()
