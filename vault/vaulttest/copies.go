@@ -1,6 +1,7 @@
 package vaulttest
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,9 +60,27 @@ func (d *Device) SetConfig(change func(*vault.Config)) {
 	d.Reopen()
 }
 
+// copyDir copies a directory with the modes of its files.
 func copyDir(t testing.TB, to, from string) {
 	t.Helper()
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
