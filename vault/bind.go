@@ -113,7 +113,7 @@ func (e *engine) onBound(b *wire.Bound) error {
 	if e.phase != phaseBinding {
 		return fmt.Errorf("%w: BOUND without BIND", wire.ErrProtocol)
 	}
-	e.phase, e.logged = phaseBound, e.now
+	e.phase, e.waited = phaseBound, e.now
 	e.first, e.need, e.announced = b.Size, b.Size, b.Size
 	e.said = Said{Bound: true, Size: b.Size, Root: b.Root, Last: b.Last}
 	return e.v.view(func(s *state) error {

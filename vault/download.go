@@ -97,7 +97,6 @@ func (e *engine) onDownload(d *wire.Download) error {
 			}
 			return err
 		}
-		e.logged = e.now
 		e.size += uint64(next - at)
 		e.report.Pulled += done.changes
 		e.report.Pushed += done.own

@@ -33,7 +33,7 @@ type engine struct {
 	heard time.Time // when the secondary last moved something on; zero: nothing is waited for
 
 	sentAll, gotAll uint64 // bytes that the connection has carried
-	carried, came   uint64 // of these, and of those received, when moved last put heard, logged off
+	carried         uint64 // of these, when moved last put heard off
 	sentBy, gotBy   uint64 // at probed
 
 	base     *baseSession // not nil: it begins with a checkpoint
@@ -66,7 +66,7 @@ type engine struct {
 	marked  uint64 // token of the newest MARKED
 
 	acked    uint64    // highest commit ID at which an own commit was acknowledged
-	logged   time.Time // when the log last grew, or acked went beyond it
+	waited   time.Time // up to when the vault's wait is counted
 	sent     uint64    // highest own sequence number sent in this session
 	frames   int       // UPLOAD frames not answered
 	drained  bool      // nothing is left to build

@@ -190,6 +190,7 @@ func (r *runner) say(p Progress) {
 type counting interface {
 	Sent() uint64
 	Received() uint64
+	Moved() (sent, received uint64) // see client.Conn
 }
 
 // dialer opens a session; signingIn is called when there is a connection.

@@ -21,6 +21,8 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	ended := make(chan struct{}, 2)
 	defer func() {
 		r.v.prompt.Store(false)
+		e.now = time.Now()
+		e.waits() // what it waited in vain, up to the end
 		cancel(nil)
 		<-ended
 		<-ended
@@ -72,9 +74,8 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	look := func() { // at the clock and the connection
 		e.now = time.Now()
 		if counts {
-			sent, received := counter.Sent(), counter.Received()
-			e.moved(sent, received)
-			e.report.BytesOut, e.report.BytesIn = int64(sent), int64(received)
+			e.moved(counter.Moved())
+			e.report.BytesOut, e.report.BytesIn = int64(counter.Sent()), int64(counter.Received())
 		}
 	}
 	for {

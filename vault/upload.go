@@ -63,9 +63,7 @@ func (e *engine) result(s *state, r *wire.Result) error {
 	b := s.sent.Get(localKey(r.Seq))
 	if r.ID != 0 {
 		e.need = max(e.need, uint64(r.ID))
-		if !e.unseen() {
-			e.logged = e.now
-		}
+		e.waits()
 		e.acked = max(e.acked, uint64(r.ID))
 		if b == nil {
 			// It came back in the log before the answer did, or it was given up.

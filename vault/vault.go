@@ -83,6 +83,7 @@ type Vault struct {
 	asked chan *waiter  // to the Run that is going on
 	nudge chan struct{} // holds one, for the Run that is going on
 	slot  chan struct{} // holds one while there is a session
+	held  heldBack      // of the session that has the slot
 
 	prompt    atomic.Bool // a session is in step, and sends what is signed at once
 	listener  listener

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kistvault/kist/secondary/internal/frames"
@@ -31,6 +32,8 @@ type Conn struct {
 	frames *frames.Conn
 	count  *counters
 	ping   time.Duration
+
+	sentPings, gotPings atomic.Uint64 // bytes of PING and PONG, sent and received
 
 	in  chan wire.Message
 	out chan []byte
@@ -58,6 +61,15 @@ func (c *Conn) Sent() uint64 { return c.count.sent.Load() }
 
 // Received returns the bytes received so far, sign-in and TLS included.
 func (c *Conn) Received() uint64 { return c.count.received.Load() }
+
+// Moved returns the bytes of messages sent and received so far, and of those that
+// are on their way. PING and PONG are none: they say that the other side is there,
+// and not that it does anything.
+func (c *Conn) Moved() (sent, received uint64) {
+	sentPings, gotPings := c.sentPings.Load(), c.gotPings.Load() // first: they are part of the sums
+	sent, received = c.frames.Moved()
+	return sent - sentPings, received - gotPings
+}
 
 // end ends the session for a reason; the first one counts.
 func (c *Conn) end(err error) {
@@ -113,9 +125,11 @@ func (c *Conn) next() (wire.Message, error) {
 	}
 	switch m := m.(type) {
 	case *wire.Ping:
+		c.gotPings.Add(uint64(len(frame)))
 		c.pong(m.Token)
 		return nil, nil
 	case *wire.Pong:
+		c.gotPings.Add(uint64(len(frame)))
 		return nil, nil
 	case *wire.Error:
 		if m.Request == 0 {
@@ -146,9 +160,12 @@ func (c *Conn) write() {
 	for err == nil {
 		select {
 		case frame := <-c.out:
-			err = c.frames.Write(frame)
+			if err = c.frames.Write(frame); wire.Type(frame[0]) == wire.TypePong {
+				c.sentPings.Add(uint64(len(frame)))
+			}
 		case <-ticker.C:
 			err = c.frames.Write(ping)
+			c.sentPings.Add(uint64(len(ping)))
 		case <-c.stop:
 			return
 		}

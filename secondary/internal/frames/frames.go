@@ -27,6 +27,8 @@ type Conn struct {
 
 	buf []byte // of the last frame read
 
+	read, written atomic.Uint64 // bytes of frames, those under way included
+
 	readBy atomic.Int64 // no read goes on after this, Unix ns; 0: no bound
 }
 
@@ -36,6 +38,10 @@ func New(ws *websocket.Conn, idle time.Duration) *Conn {
 	ws.SetReadLimit(wire.MaxSignInFrame)
 	return &Conn{ws: ws, idle: idle}
 }
+
+// Moved returns how many bytes of frames were written and read so far. What a
+// WebSocket adds, and control frames that it deals with itself, do not count.
+func (c *Conn) Moved() (written, read uint64) { return c.written.Load(), c.read.Load() }
 
 // ReadBy bounds all that is read from now on by a point in time; the zero time
 // lifts the bound.
@@ -88,6 +94,7 @@ func (c *Conn) Read() ([]byte, error) {
 		c.readDeadline()
 		n, err := r.Read(room)
 		c.buf = c.buf[:len(c.buf)+n]
+		c.read.Add(uint64(n))
 		if errors.Is(err, io.EOF) {
 			return c.buf, nil
 		}
@@ -127,6 +134,7 @@ func (c *Conn) Write(frame []byte) error {
 		if _, err := w.Write(frame[:n]); err != nil {
 			return writeError(err)
 		}
+		c.written.Add(uint64(n))
 		if n == chunk {
 			// The peer takes what is sent, and cannot answer before it has it
 			// all. Small frames say nothing: the system takes them for a peer
