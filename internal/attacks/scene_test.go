@@ -368,3 +368,14 @@ func (s *scene) onlyTruth(t *testing.T, o *outcome) {
 		}
 	}
 }
+
+// raceEnabled is set where the race detector runs.
+var raceEnabled bool
+
+// tryOne is try without the truth.
+func (s *scene) tryOne(t *testing.T, who victim, a attack) {
+	t.Helper()
+	t.Run(a.lie.Name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { s.check(t, s.meet(t, who, a.lie), a.want) })
+	})
+}

@@ -38,6 +38,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	mutation Mutation
+	begun    int
 	told     int
 	heard    []wire.Type
 	said     [][]byte
@@ -56,7 +57,14 @@ func New(honest *secondary.Server, binding wire.Binding) *Server {
 func (s *Server) Tell(m Mutation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mutation, s.told, s.heard, s.said = m, 0, nil, nil
+	s.mutation, s.begun, s.told, s.heard, s.said = m, 0, 0, nil, nil
+}
+
+// Begun returns how many connections there have been.
+func (s *Server) Begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun
 }
 
 // Told returns how many frames were not the truth, or were kept back.
@@ -126,6 +134,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.mutation.Begin != nil {
 		c.lie = s.mutation.Begin()
 	}
+	s.begun++
 	s.conns[c] = struct{}{}
 	s.ended.Add(2)
 	go c.read()
