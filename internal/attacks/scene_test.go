@@ -99,6 +99,20 @@ func newScene(t testing.TB) *scene {
 	return s
 }
 
+// newSmallScene makes a scene of few bytes: the victim lacks one commit.
+func newSmallScene(t testing.TB) *scene {
+	s := &scene{secondary: vaulttest.NewSecondary(t)}
+	s.vault = s.secondary.NewVault(t)
+	s.a, s.victim = s.vault.Device(t, "a", vault.Config{}), s.vault.Device(t, "b", vault.Config{})
+	write(t, s.victim, "notes", "x", "1")
+	vaulttest.Sync(t, s.victim, s.a)
+	s.known = 3
+	write(t, s.a, "notes", "x", "2")
+	vaulttest.Sync(t, s.a)
+	s.read(t)
+	return s
+}
+
 // read reads the log and what it comes to.
 func (s *scene) read(t testing.TB) {
 	t.Helper()

@@ -1,0 +1,161 @@
+package attacks_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/secondarytest/lying"
+	"github.com/kistvault/kist/secondary/wire"
+	"github.com/kistvault/kist/vault"
+	"github.com/kistvault/kist/vault/vaulttest"
+)
+
+// sentinels are the errors that a lie may end in.
+var sentinels = []error{
+	commitlog.ErrMalformed, commitlog.ErrVersion, commitlog.ErrLimit, commitlog.ErrUnknownSigner, commitlog.ErrRevoked,
+	commitlog.ErrScope, commitlog.ErrSignature, commitlog.ErrEquivocation, commitlog.ErrOmission, commitlog.ErrOrder,
+	commitlog.ErrFork, commitlog.ErrRollback, commitlog.ErrEpoch, commitlog.ErrBlob, commitlog.ErrControlFork,
+	commitlog.ErrNoGenesis, commitlog.ErrVaultIDMismatch, commitlog.ErrOwnCommitMissing, commitlog.ErrDeviceStateRollback,
+	wire.ErrProtocol, wire.ErrTimeout, wire.ErrUnreachable, wire.ErrServerIdentity, wire.ErrDenied, wire.ErrInvite, wire.ErrTooLarge,
+	wire.ErrVersion, wire.ErrAudience, wire.ErrCondition, wire.ErrRegistration, wire.ErrNotFound,
+}
+
+// A story is what a device does at a liar; it returns when the device has ended.
+type story func(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) error
+
+// restore has a new device admitted.
+func restore(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) error {
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	_, err := d.Enrol(ctx, s.vault.Root.Authority(), nil, vault.SyncOptions{})
+	return err
+}
+
+// live has a device that keeps itself in step, writes, and asks whether everything
+// is there.
+func live(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) error {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var told error
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.Run(ctx, vault.SyncOptions{Progress: func(p vault.Progress) {
+			if p.Err != nil && told == nil && !errors.Is(p.Err, context.Canceled) {
+				told = p.Err
+				cancel() // it would try again
+			}
+		}})
+	}()
+	synctest.Wait()
+	write(t, d, "notes", "y", "of its own")
+	synctest.Wait()
+	if told == nil {
+		waiting, stop := context.WithTimeout(ctx, time.Hour)
+		err := d.WaitForDownload(waiting)
+		stop()
+		if err != nil && told == nil && !errors.Is(err, vault.ErrStopped) {
+			told = err
+		}
+	}
+	synctest.Wait()
+	cancel()
+	if err := <-ended; told == nil && !errors.Is(err, context.Canceled) {
+		told = err
+	}
+	return told
+}
+
+// A2: a byte of anything that is served is another. The device finds out, with an
+// error that has a name, or it makes no difference; what it holds is the truth or a
+// part of it. Every byte of every frame of a restore and of a live session.
+func TestA2EveryByte(t *testing.T) {
+	s := newSmallScene(t)
+	fresh := s.vault.New(t, "new", vault.Config{}, s.secondary)
+	for name, tell := range map[string]struct {
+		story
+		of *vaulttest.Device
+	}{
+		"restore": {restore, fresh},
+		"live":    {live, s.victim},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var frames []int
+			synctest.Test(t, func(t *testing.T) {
+				at := s.secondary.Copy(t)
+				d := tell.of.Copy(t, at)
+				liar := at.Lie(lying.Mutation{})
+				fatal(t, tell.story(t, s, at, d))
+				for _, f := range liar.Said() {
+					frames = append(frames, len(f))
+				}
+			})
+			step := 1
+			if testing.Short() || raceEnabled {
+				step = 37
+			}
+			const shards = 4
+			for shard := range shards {
+				t.Run(fmt.Sprint(shard), func(t *testing.T) {
+					t.Parallel()
+					all, flips, harmless := 0, 0, 0
+					for n, size := range frames {
+						for offset := range size {
+							if all++; all%step != 0 || all/step%shards != shard {
+								continue
+							}
+							flips++
+							synctest.Test(t, func(t *testing.T) {
+								if s.flip(t, tell.story, tell.of, n, offset) {
+									harmless++
+								}
+							})
+							if t.Failed() {
+								t.Fatalf("frame %d of %v, byte %d", n, frames, offset)
+							}
+						}
+					}
+					t.Logf("frames of %v bytes: %d changes, %d of them without effect", frames, flips, harmless)
+					if flips == 0 || harmless > flips/4 {
+						t.Errorf("%d of %d changes made no difference", harmless, flips)
+					}
+				})
+			}
+		})
+	}
+}
+
+// flip tells a story with one byte changed, and reports whether it made no
+// difference.
+func (s *scene) flip(t *testing.T, tell story, of *vaulttest.Device, n, offset int) (harmless bool) {
+	t.Helper()
+	at := s.secondary.Copy(t)
+	d := of.Copy(t, at)
+	liar := at.Lie(lying.Flip(n, offset, 1<<(offset%8)))
+	err := tell(t, s, at, d)
+	if liar.Told() == 0 {
+		t.Fatal("nobody lied")
+	}
+	st, serr := d.Status(t.Context())
+	fatal(t, serr)
+	if err != nil && !oneOf(err, sentinels...) {
+		t.Errorf("an error without a name: %v", err)
+	}
+	if vault.IsAlarm(err) != (st.Alarm != "") {
+		t.Errorf("alarm %q after %v", st.Alarm, err)
+	}
+	// What it holds is the log of an honest secondary, which has it all.
+	head, herr := at.Engine().Head(t.Context(), s.vault.Root.VaultID(), st.Commits)
+	fatal(t, herr)
+	if st.Commits > head.Size || head.Root != st.Root || st.Quarantine != 0 {
+		t.Errorf("it holds something else: %+v", st)
+	}
+	if rec, err := d.Namespace("notes").Get(t.Context(), "x"); err == nil && !s.values["notes/x"][string(rec.Value)] {
+		t.Errorf("a value that never was: %q", rec.Value)
+	}
+	return err == nil
+}
