@@ -1,0 +1,67 @@
+package vault
+
+import (
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A Stepper is the engine of a session, without a driver: a test says what comes.
+type Stepper struct{ e *engine }
+
+// NewStepper begins a session of the vault.
+func NewStepper(v *Vault, full bool, now time.Time) (*Stepper, error) {
+	v.held = heldBack{}
+	e := &engine{v: v, full: full, now: now}
+	_, err := e.bind()
+	return &Stepper{e}, err
+}
+
+// Mark asks whether everything has come.
+func (s *Stepper) Mark() { s.e.sendMark() }
+
+// Receive lets the engine take a message and go on as far as it can.
+func (s *Stepper) Receive(m wire.Message) error {
+	if err := s.e.receive(m); err != nil {
+		return err
+	}
+	return s.Pump()
+}
+
+// Pump lets the engine go on.
+func (s *Stepper) Pump() error {
+	for range 1000 {
+		out, err := s.e.pump()
+		if err != nil {
+			return err
+		}
+		if len(out) == 0 {
+			break
+		}
+	}
+	done, err := s.e.inStep()
+	if err != nil {
+		return err
+	}
+	s.e.progress(s.e.state(done))
+	return nil
+}
+
+// Root returns the size of the vault's log, and the root of its first commits, at
+// most as many as upTo.
+func Root(v *Vault, upTo uint64) (size uint64, root commitlog.Hash, err error) {
+	err = v.view(func(s *state) error {
+		size = s.log.Size()
+		root, err = s.log.RootAt(min(size, upTo))
+		return err
+	})
+	return size, root, err
+}
+
+// CopyDir copies a directory to where nothing is yet.
+var CopyDir = simCopy
+
+// UnknownStub is what a session ends with that is held again with own commits in
+// full.
+var UnknownStub = errUnknownStub
