@@ -323,3 +323,11 @@ func TestHeaderClaims(t *testing.T) {
 		claim("the control log", commitlog.ErrMalformed, func(h *commitlog.Header) { h.Tag = b.tag(keys.ControlNamespace) }),
 	)
 }
+
+// flipLast changes a byte of the blob of the commit after the scene's last.
+func (s *scene) flipLast() lying.Mutation {
+	return lying.Commit("change", s.last()+1, func(b []byte) [][]byte {
+		b[len(b)-1] ^= 1
+		return one(b)
+	})
+}
