@@ -4,5 +4,5 @@
 // honest ones have made.
 //
 // A test is named after its family: A are keys, B records, C the log, D sign-in and
-// operation. What is tested elsewhere is listed in docs/DESIGN.md.
+// operation. docs/ATTACKS.md lists them, and what is tested elsewhere.
 package attacks

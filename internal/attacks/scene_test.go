@@ -3,8 +3,6 @@ package attacks_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -317,17 +315,6 @@ func (s *scene) inStep(t *testing.T, o *outcome) {
 	}
 }
 
-// flatten joins attacks.
-func flatten(lists ...[]attack) []attack { return slices.Concat(lists...) }
-
-// each makes an attack for each position.
-func (s *scene) each(want error, f func(id commitlog.CommitID) lying.Mutation) (out []attack) {
-	for _, id := range s.positions() {
-		out = append(out, attack{f(id), want})
-	}
-	return out
-}
-
 // device returns the keys of a device.
 func device(t testing.TB, d *vaulttest.Device) *keyfile.Device {
 	t.Helper()
@@ -335,8 +322,6 @@ func device(t testing.TB, d *vaulttest.Device) *keyfile.Device {
 	fatal(t, err)
 	return f
 }
-
-var _ = fmt.Sprint
 
 // tryPartly is try for lies that are found out after a part of the truth was taken:
 // what the victim has then is true, and a part of it.
