@@ -1,9 +1,12 @@
 package attacks_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +56,7 @@ func live(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) 
 	}()
 	synctest.Wait()
 	write(t, d, "notes", "y", "of its own")
+	write(t, d, "notes", "long", strings.Repeat("long", 17<<10)) // an object
 	synctest.Wait()
 	if told == nil {
 		waiting, stop := context.WithTimeout(ctx, time.Hour)
@@ -70,30 +74,137 @@ func live(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) 
 	return told
 }
 
+// full has a device look at everything anew.
+func full(t *testing.T, s *scene, at *vaulttest.Secondary, d *vaulttest.Device) error {
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	var told error
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.Run(ctx, vault.SyncOptions{Progress: func(p vault.Progress) {
+			if p.Err != nil && told == nil && !errors.Is(p.Err, context.Canceled) {
+				told = p.Err
+				cancel() // it would try again
+			}
+		}})
+	}()
+	synctest.Wait()
+	_, err := d.Sync(ctx, vault.SyncOptions{Full: true}) // UNBIND, and from the beginning
+	cancel()
+	<-ended
+	if told != nil {
+		return told
+	}
+	return err
+}
+
+// stories are told to copies of a device.
+func (s *scene) stories(t *testing.T) map[string]told {
+	fresh := s.vault.New(t, "new", vault.Config{}, s.secondary)
+	return map[string]told{
+		"restore": {restore, fresh},
+		"live":    {live, s.victim},
+		"full":    {full, s.victim},
+	}
+}
+
+type told struct {
+	story
+	of *vaulttest.Device
+}
+
+// frames returns what is served in a story that is true.
+func (tell told) frames(t *testing.T, s *scene) (frames [][]byte) {
+	synctest.Test(t, func(t *testing.T) {
+		at := s.secondary.Copy(t)
+		liar := at.Lie(lying.Mutation{})
+		fatal(t, tell.story(t, s, at, tell.of.Copy(t, at)))
+		frames = liar.Said()
+	})
+	return frames
+}
+
+// Each message that is served, wherever it is, is left out, repeated, late, the last
+// one, the end of the connection, or replaced by one from before: the device ends
+// with an error that has a name, or it makes no difference.
+func TestEveryMessage(t *testing.T) {
+	s := newSmallScene(t)
+	for name, tell := range s.stories(t) {
+		t.Run(name, func(t *testing.T) {
+			frames := tell.frames(t, s)
+			var lies []lying.Mutation
+			for n := range frames {
+				lies = append(lies,
+					lying.At("drop", n, func([]byte) [][]byte { return nil }),
+					lying.At("repeat", n, func(f []byte) [][]byte { return [][]byte{f, f} }),
+					lying.At("many times", n, func(f []byte) [][]byte { return slices.Repeat([][]byte{f}, 100) }),
+					lying.At("hang up", n, func([]byte) [][]byte { return [][]byte{nil} }),
+					late(n), silent(n))
+				for old := range n {
+					if bytes.Equal(frames[old], frames[n]) {
+						continue
+					}
+					lies = append(lies, lying.At(fmt.Sprintf("frame %d instead", old), n, func([]byte) [][]byte { return [][]byte{frames[old]} }))
+				}
+			}
+			for i, lie := range lies {
+				if raceEnabled && i%5 != 0 {
+					continue
+				}
+				t.Run(lie.Name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { s.survives(t, tell, lie) })
+				})
+			}
+		})
+	}
+}
+
+// late says a frame after the one that follows it.
+func late(n int) lying.Mutation {
+	return lying.Mutation{Name: fmt.Sprintf("late: frame %d", n), Begin: func() lying.Lie {
+		count := 0
+		var held []byte
+		return lying.Lie{Down: func(frame []byte) [][]byte {
+			count++
+			switch count - 1 {
+			case n:
+				held = frame
+				return nil
+			case n + 1:
+				return [][]byte{frame, held}
+			}
+			return [][]byte{frame}
+		}}
+	}}
+}
+
+// silent says nothing from a frame on.
+func silent(n int) lying.Mutation {
+	return lying.Mutation{Name: fmt.Sprintf("silence: frame %d", n), Begin: func() lying.Lie {
+		count := 0
+		return lying.Lie{Down: func(frame []byte) [][]byte {
+			if count++; count > n {
+				return nil
+			}
+			return [][]byte{frame}
+		}}
+	}}
+}
+
 // A2: a byte of anything that is served is another. The device finds out, with an
 // error that has a name, or it makes no difference; what it holds is the truth or a
 // part of it. Every byte of every frame of a restore and of a live session.
 func TestA2EveryByte(t *testing.T) {
 	s := newSmallScene(t)
-	fresh := s.vault.New(t, "new", vault.Config{}, s.secondary)
-	for name, tell := range map[string]struct {
-		story
-		of *vaulttest.Device
-	}{
-		"restore": {restore, fresh},
-		"live":    {live, s.victim},
-	} {
+	for name, tell := range s.stories(t) {
+		if name == "full" {
+			continue // has what the others have
+		}
 		t.Run(name, func(t *testing.T) {
 			var frames []int
-			synctest.Test(t, func(t *testing.T) {
-				at := s.secondary.Copy(t)
-				d := tell.of.Copy(t, at)
-				liar := at.Lie(lying.Mutation{})
-				fatal(t, tell.story(t, s, at, d))
-				for _, f := range liar.Said() {
-					frames = append(frames, len(f))
-				}
-			})
+			for _, f := range tell.frames(t, s) {
+				frames = append(frames, len(f))
+			}
 			step := 1
 			if testing.Short() || raceEnabled {
 				step = 37
@@ -110,7 +221,7 @@ func TestA2EveryByte(t *testing.T) {
 							}
 							flips++
 							synctest.Test(t, func(t *testing.T) {
-								if s.flip(t, tell.story, tell.of, n, offset) {
+								if s.survives(t, tell, lying.Flip(n, offset, 1<<(offset%8))) {
 									harmless++
 								}
 							})
@@ -129,14 +240,14 @@ func TestA2EveryByte(t *testing.T) {
 	}
 }
 
-// flip tells a story with one byte changed, and reports whether it made no
-// difference.
-func (s *scene) flip(t *testing.T, tell story, of *vaulttest.Device, n, offset int) (harmless bool) {
+// survives tells a story with a lie, checks that what the device holds is the truth,
+// and reports whether it made no difference.
+func (s *scene) survives(t *testing.T, tell told, lie lying.Mutation) (harmless bool) {
 	t.Helper()
 	at := s.secondary.Copy(t)
-	d := of.Copy(t, at)
-	liar := at.Lie(lying.Flip(n, offset, 1<<(offset%8)))
-	err := tell(t, s, at, d)
+	d := tell.of.Copy(t, at)
+	liar := at.Lie(lie)
+	err := tell.story(t, s, at, d)
 	if liar.Told() == 0 {
 		t.Fatal("nobody lied")
 	}

@@ -59,8 +59,11 @@ func TestMutations(t *testing.T) {
 			return nil, err
 		}
 		defer c.Close()
-		fatal(t, c.Send(ctx, &wire.Bind{Root: commitlog.EmptyRoot}))
-		fatal(t, c.Send(ctx, &wire.Mark{Token: 7}))
+		for _, m := range []wire.Message{&wire.Bind{Root: commitlog.EmptyRoot}, &wire.Mark{Token: 7}} {
+			if err := c.Send(ctx, m); err != nil {
+				return nil, err
+			}
+		}
 		for {
 			m, err := c.Receive(ctx)
 			if err != nil {
@@ -97,8 +100,8 @@ func TestMutations(t *testing.T) {
 		if !slices.Equal(types, tt.want) || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v, %v; want %v, %v", tt.lie.Name, types, err, tt.want, tt.err)
 		}
-		if told := liar.Told(); told > tt.told || tt.told > 0 && told == 0 || liar.Begun() != 1 {
-			t.Errorf("%s: %d lies on %d connections, want %d on one", tt.lie.Name, told, liar.Begun(), tt.told)
+		if told := liar.Told(); told > tt.told || (told > 0) != (tt.told > 0) || liar.Begun() != 1 {
+			t.Errorf("%s: %d lies on %d connections, want at most %d on one", tt.lie.Name, told, liar.Begun(), tt.told)
 		}
 	}
 }

@@ -137,19 +137,28 @@ func Answer[M wire.Message](name string, f func(m M) []wire.Message) Mutation {
 	}}
 }
 
-// Flip changes bits of one byte: of the frame that is the n-th to the device, from
+// At is the mutation that f makes of the frame that is the n-th to the device, from
 // 0, over a connection.
-func Flip(n, offset int, mask byte) Mutation {
-	return Mutation{Name: fmt.Sprintf("flip: frame %d, byte %d, bits %02x", n, offset, mask), Begin: func() Lie {
+func At(name string, n int, f func(frame []byte) [][]byte) Mutation {
+	return Mutation{Name: fmt.Sprintf("%s: frame %d", name, n), Begin: func() Lie {
 		count := 0
 		return Lie{Down: func(frame []byte) [][]byte {
-			if count == n && offset < len(frame) {
-				frame[offset] ^= mask
+			if count++; count-1 == n {
+				return f(frame)
 			}
-			count++
 			return [][]byte{frame}
 		}}
 	}}
+}
+
+// Flip changes bits of one byte of a frame. See [At].
+func Flip(n, offset int, mask byte) Mutation {
+	return At(fmt.Sprintf("flip byte %d, bits %02x", offset, mask), n, func(frame []byte) [][]byte {
+		if offset < len(frame) {
+			frame[offset] ^= mask
+		}
+		return [][]byte{frame}
+	})
 }
 
 // Both joins lies about what the device says with such about what it is told: what
