@@ -257,6 +257,7 @@ func TestA7CopiedDevice(t *testing.T) {
 			}
 			write(t, old, "notes", "mine", "of the old copy")
 			for range 2 {
+				fatal(t, old.TryAgain(t.Context()))
 				if _, err := old.Sync(t.Context(), vault.SyncOptions{}); !errors.Is(err, commitlog.ErrDeviceStateRollback) {
 					t.Errorf("%v, want ErrDeviceStateRollback", err)
 				}

@@ -221,8 +221,11 @@ func (s *scene) meet(t *testing.T, who victim, lie lying.Mutation) *outcome {
 	return o
 }
 
+// alarmPaths is where a device keeps what is known of an alarm.
+var alarmPaths = []string{"meta/alarm", "alarms"}
+
 // state is what a device has stored, without what it keeps of an alarm.
-func state(d *vaulttest.Device) vaulttest.Dump { return d.Dump().Without("meta/alarm") }
+func state(d *vaulttest.Device) vaulttest.Dump { return d.Dump().Without(alarmPaths...) }
 
 // An attack is a lie, and what becomes of it.
 type attack struct {
@@ -290,9 +293,13 @@ func (o *outcome) alarmed(t *testing.T) {
 	if alarm != (o.status.Alarm != "") {
 		t.Errorf("Status has the alarm %q after %v", o.status.Alarm, o.err)
 	}
-	var c *commitlog.CommitError
-	if errors.As(o.err, &c) && alarm && !strings.Contains(o.status.Alarm, c.Err.Error()) {
-		t.Errorf("the alarm %q does not say %q", o.status.Alarm, c.Err)
+	kept, err := o.device.Alarm(t.Context())
+	fatal(t, err)
+	if (kept != nil) != alarm {
+		t.Errorf("kept is %v after %v", kept, o.err)
+	}
+	if alarm && (!errors.Is(o.err, kept.Kind) || kept.Time.IsZero() || !strings.Contains(o.status.Alarm, kept.Kind.Error())) {
+		t.Errorf("kept is %+v, shown is %q", kept, o.status.Alarm)
 	}
 	if strings.Contains(o.status.Alarm, "%!") || strings.ContainsFunc(o.status.Alarm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		t.Errorf("the alarm is no text: %q", o.status.Alarm)
