@@ -273,8 +273,9 @@ func TestA7CopiedDevice(t *testing.T) {
 // reach and contain it, and signs nothing.
 func TestC2Floor(t *testing.T) {
 	s := newScene(t)
+	real := authorityOf(s.vault.Root)
 	floor := func(size uint64, root commitlog.Hash) *keyfile.Checkpoint {
-		return &keyfile.Checkpoint{Size: size, Root: root}
+		return &keyfile.Checkpoint{Size: size, Root: root, Stated: real.controlHead(t, s.log[:size]).Number}
 	}
 	truth := floor(uint64(s.last()), s.log.Root(uint64(s.last())))
 	fork := with(s.log[:s.last()-1], authorOf(t, s.b).write(t, s.log[:s.last()-1], "notes", "x", "other", nil))

@@ -184,10 +184,11 @@ func known(t *testing.T, s *scene, at *vaulttest.Secondary) (*vaulttest.Device, 
 	return d, d.Sync
 }
 
-// restoring is a new device, that has nothing but the root.
+// restoring is a new device that has nothing but the root, and takes the whole log.
 func restoring(t *testing.T, s *scene, at *vaulttest.Secondary) (*vaulttest.Device, func(context.Context, vault.SyncOptions) (*vault.Report, error)) {
 	d := s.vault.New(t, "new", vault.Config{}, at)
 	return d, func(ctx context.Context, o vault.SyncOptions) (*vault.Report, error) {
+		o.Whole = true
 		return d.Enrol(ctx, s.vault.Root.Authority(), nil, o)
 	}
 }
