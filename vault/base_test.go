@@ -165,6 +165,7 @@ type tapped struct {
 	change func(m wire.Message) []wire.Message
 	queue  []wire.Message
 	sent   []wire.Type
+	onSend func(m wire.Message) // may be nil
 }
 
 func (l *tapped) options() vault.SyncOptions {
@@ -180,6 +181,9 @@ func (l *tapped) options() vault.SyncOptions {
 
 func (l *tapped) Send(ctx context.Context, m wire.Message) error {
 	l.sent = append(l.sent, m.Type())
+	if l.onSend != nil {
+		l.onSend(m)
+	}
 	return l.Messenger.Send(ctx, m)
 }
 
