@@ -158,7 +158,7 @@ func TestCutAndCrash(t *testing.T) {
 
 // A frame that comes twice, which TCP rules out, does no harm. It may end the
 // session with a protocol error or, since a commit comes again in the place of
-// another, with an alarm, which the next session takes back.
+// another, with an alarm, after which it is tried again.
 func TestDuplicate(t *testing.T) {
 	each(t, every, func(w *world) {
 		w.write()
@@ -166,6 +166,7 @@ func TestDuplicate(t *testing.T) {
 			if !errors.Is(err, wire.ErrProtocol) && !errors.Is(err, wire.ErrUnreachable) && !errors.Is(err, commitlog.ErrOmission) {
 				w.t.Errorf("%s: %v", names[device], err)
 			}
+			fatal(w.t, w.devices[device].TryAgain(w.t.Context()))
 		})
 	}, true, twice)
 }
