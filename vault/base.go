@@ -378,7 +378,7 @@ func (t *baseTaker) statements(x *openedExcerpt) error {
 	if b.Commit, err = commitlog.ParseCommit(x.Raw, list); err != nil {
 		return &commitlog.CommitError{ID: x.ID, Err: err}
 	}
-	after, err := s.lastControl()
+	after, err := s.lastControl(x.ID)
 	if err != nil {
 		return err
 	}
@@ -403,10 +403,12 @@ func (t *baseTaker) statements(x *openedExcerpt) error {
 	return s.log.SetAuthor(keys.DeviceID{}, &grown)
 }
 
-// lastControl returns the newest control commit that is here, 0 for none.
-func (s *state) lastControl() (id commitlog.CommitID, err error) {
+// lastControl returns the newest control commit that is here, up to one, 0 for none.
+func (s *state) lastControl(upTo commitlog.CommitID) (id commitlog.CommitID, err error) {
 	err = s.log.EachLive(s.v.keys.control, func(c commitlog.ChangeID) error {
-		id = c.Commit
+		if c.Commit <= upTo {
+			id = c.Commit
+		}
 		return nil
 	})
 	return id, err

@@ -172,11 +172,33 @@ func (s *state) applyPast(past *store.Past, in *incoming) error {
 		if err := s.log.SetBlob(id, in.bundle.Blobs[i]); err != nil { // it may have come without
 			return err
 		}
-		if err := s.version(in.opened[i].key, id); err != nil {
+		if err := s.pastVersion(&in.opened[i], id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pastVersion adds a change that ended below the base to its record, which may be one
+// that is no more: that takes its place in the feed, as one that was removed.
+func (s *state) pastVersion(o *opened, id commitlog.ChangeID) error {
+	e, err := s.record(o.key)
+	if err != nil {
+		return err
+	}
+	if e == nil || e.clock < o.clock {
+		if e == nil {
+			e = &entry{key: o.key, name: o.name}
+			if err := s.touch(o.key, e); err != nil {
+				return err
+			}
+		}
+		e.clock = max(e.clock, o.clock)
+		if err := s.setRecord(o.key, e); err != nil {
+			return err
+		}
+	}
+	return s.version(o.key, id)
 }
 
 // endPast compares what the log below the base has come to with the checkpoint,

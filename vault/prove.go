@@ -44,11 +44,11 @@ func (e *engine) claims() (out []claim, err error) {
 		if e.bottom = s.log.Base(); e.bottom == 0 {
 			return nil
 		}
-		id, err := s.lastControl()
+		id, err := s.lastControl(commitlog.CommitID(e.bottom))
 		if err != nil {
 			return err
 		}
-		raw, err := s.log.Header(min(id, commitlog.CommitID(e.bottom)))
+		raw, err := s.log.Header(id)
 		if err != nil {
 			return err
 		}
@@ -67,8 +67,11 @@ func (e *engine) claims() (out []claim, err error) {
 	return out, err
 }
 
-// ask asks for the proofs that are wanting, some at a time.
+// prove asks for the proofs that are wanting, some at a time.
 func (e *engine) prove() (out []wire.Message) {
+	if e.bottom == 0 { // the log has become whole
+		e.unproven, e.proofs = nil, nil
+	}
 	for len(e.unproven) > 0 && len(e.proofs) < maxProofs {
 		c := e.unproven[0]
 		e.unproven = e.unproven[1:]
@@ -84,6 +87,9 @@ func (e *engine) prove() (out []wire.Message) {
 
 func (e *engine) onProof(m *wire.Proof) error {
 	c, ok := e.proofs[m.Request]
+	if e.bottom == 0 && m.Request <= e.request {
+		return nil // it was asked for before the log became whole
+	}
 	if !ok || m.From != c.size || m.To != e.bottom {
 		return fmt.Errorf("%w: PROOF that was not asked for", wire.ErrProtocol)
 	}

@@ -21,6 +21,7 @@ func (d *simDevice) check() {
 		if size = s.log.Size(); size != d.size {
 			root, err = s.log.RootAt(size)
 		}
+		d.identity.base = max(d.identity.base, s.log.Base())
 		return err
 	}))
 	switch {

@@ -49,9 +49,10 @@ type simIdentity struct {
 	id       keys.DeviceID
 	keepEach bool
 	lost     bool
-	refused  bool // the secondary refused a commit of it
-	chose    bool // it has not kept everything all the time
-	repeated bool // a frame of it came to the secondary twice
+	refused  bool   // the secondary refused a commit of it
+	chose    bool   // it has not kept everything all the time
+	base     uint64 // size of the checkpoint that it began with: what was dead there it did not know
+	repeated bool   // a frame of it came to the secondary twice
 }
 
 // A simWrite is a write that was acknowledged, or is being made.
@@ -333,8 +334,10 @@ func (m *simModel) supersede(w *simWrite) error {
 		if o.at.Compare(w.at) > 0 || o.at.Commit == w.at.Commit && !o.delete {
 			return fmt.Errorf("%v stands at %v, and %v, which came before it, at %v", w, w.at, o, o.at)
 		}
-		// Where all of a record was forgotten, only what is live comes back.
-		if o.clock >= w.clock && (!w.by.chose || o.live(w.seen)) {
+		// Where all of a record was forgotten, only what is live comes back, and with
+		// a checkpoint only what was live there came.
+		told := w.by.base == 0 || !o.in(w.by.base) || o.live(w.by.base)
+		if o.clock >= w.clock && told && (!w.by.chose || o.live(w.seen)) {
 			return fmt.Errorf("%v has the clock %d, %v, which it knew, %d", w, w.clock, o, o.clock)
 		}
 		if o.ended == 0 && !o.delete {
