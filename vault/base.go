@@ -33,7 +33,7 @@ type baseSession struct {
 // baseBatch is how many live changes are stored in one transaction. The index is
 // in no order, so that each touches pages of its own, and a page is written once
 // for all in it; more take more memory.
-const baseBatch = 4096
+const baseBatch = 2048
 
 // basePlace is how far the live changes of a base have come. It is kept under the
 // key "base place" as
