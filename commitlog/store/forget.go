@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -16,6 +17,47 @@ func (l *Log) DropBlob(id commitlog.ChangeID) error {
 		return err
 	}
 	return l.changes.Put(changeKey(id), bytes.Clone(ch.Entry))
+}
+
+// A Retirement says that a commit ended a change: it superseded it, or the change
+// is a delete or a void restate of its own.
+type Retirement struct {
+	By commitlog.CommitID
+	ID commitlog.ChangeID
+	At uint64 // when By was appended here, Unix ms
+}
+
+// retiredSize is the length of a key of the bucket retired.
+const retiredSize = 18
+
+// Place returns where a retirement stands among all, for EachRetired.
+func (r Retirement) Place() []byte { return appendChangeID(commitKey(r.By), r.ID) }
+
+// EachRetired calls fn for what commits have ended, in the order of those commits,
+// after a place (nil: from the first on), until fn returns false or an error. fn may
+// drop blobs.
+func (l *Log) EachRetired(after []byte, fn func(r Retirement) (more bool, err error)) error {
+	return l.retired.Scan(after, func(k, v []byte) (bool, error) {
+		if bytes.Equal(k, after) {
+			return true, nil
+		}
+		if len(k) != retiredSize || len(v) != 8 {
+			return false, fmt.Errorf("%w: entry of what was ended", ErrDamaged)
+		}
+		return fn(Retirement{By: commitlog.CommitID(be.Uint64(k)), ID: parseChangeID(k[8:]), At: be.Uint64(v)})
+	})
+}
+
+// EachObject calls fn for the objects of all changes that have one and whose blob
+// is here, of the commits after one.
+func (l *Log) EachObject(after commitlog.CommitID, fn func(hash commitlog.Hash)) error {
+	return l.changes.Scan(commitKey(after+1), func(k, v []byte) (bool, error) {
+		ch, blob, err := splitChange(parseChangeID(k), v)
+		if err == nil && blob != nil && ch.HasObject() {
+			fn(ch.ObjectHash)
+		}
+		return true, err
+	})
 }
 
 // AnyLive reports whether the namespace has a live change.

@@ -78,6 +78,15 @@ type Engine interface {
 	// ErrNotFound where it has fewer.
 	OpenState(ctx context.Context, vault keys.VaultID, size uint64) (StateReader, error)
 
+	// Compact drops, in all vaults, the blobs of changes that a commit ended which
+	// was appended at or before a time, and the objects that no change with a blob
+	// names any more. What is live stays, and so do control commits, and headers and
+	// change lists of all. It works in bounded steps, each durable, while everything
+	// else goes on; where it is cut off, what it counts is done, and the next call
+	// goes on there. An object that a device has asked about since the last Compact
+	// began stays until a later one: its commit may be under way.
+	Compact(ctx context.Context, before time.Time) (Compacted, error)
+
 	// HaveObject returns how many bytes of an object are there, and whether
 	// that is all.
 	HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (have uint64, whole bool, err error)
@@ -91,6 +100,13 @@ type Engine interface {
 
 	// Close ends all use, after the calls under way.
 	Close() error
+}
+
+// Compacted says what Compact has dropped.
+type Compacted struct {
+	Blobs   int
+	Objects int
+	Bytes   uint64 // of both
 }
 
 // Head describes a log.

@@ -7,6 +7,8 @@
 //	  vaults            vault 16       created u64, Unix ms
 //	  log/VAULT         the vault's log (package commitlog/store)
 //	  sizes/VAULT       commit ID u64  bytes of the bundles up to it, u64
+//	  compacted/VAULT   "place"        where compaction goes on, a key of the log's bucket retired
+//	                    hash 32        an object that may have to go: a change that named it has lost its blob
 //	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ n × vault 16 made with it
 //	DIR/objects/VAULT/  the vault's objects
 //
@@ -37,6 +39,9 @@ type Engine struct {
 	objects string
 
 	objectMu [64]sync.Mutex // by the hash's first byte: one writer an object
+
+	compactMu sync.Mutex // one Compact at a time
+	asked     asked      // objects that devices take to be here
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -65,6 +70,7 @@ const (
 	bucketInvites = "invites"
 
 	bucketCheckpoints = "checkpoints"
+	bucketCompacted   = "compacted"
 )
 
 func logName(vault keys.VaultID) string { return "log/" + vault.String() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -33,6 +34,10 @@ func (e *Engine) haveObject(vault keys.VaultID, hash commitlog.Hash) (uint64, bo
 	return uint64(have), whole, err
 }
 
+func (e *Engine) objectLock(hash commitlog.Hash) *sync.Mutex {
+	return &e.objectMu[int(hash[0])%len(e.objectMu)]
+}
+
 // HaveObject implements [engine.Engine].
 func (e *Engine) HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (uint64, bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -50,10 +55,13 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	if err != nil {
 		return 0, err
 	}
-	mu := &e.objectMu[int(hash[0])%len(e.objectMu)]
+	mu := e.objectLock(hash)
 	mu.Lock()
 	defer mu.Unlock()
 	have, err := o.Write(hash, int64(size), int64(offset), data)
+	if len(data) == 0 && have > 0 {
+		e.asked.add(objectKey{vault, hash})
+	}
 	if errors.Is(err, commitlog.ErrBlob) {
 		have = 0
 	}

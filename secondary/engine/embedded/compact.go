@@ -1,0 +1,288 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// Compaction goes through what commits have ended, in the order of those commits,
+// and drops blobs: each transaction some of them, with the place where the next one
+// goes on. The objects of these changes are noted in the same transaction and
+// removed after it, each if no change that has a blob names it: what is live has
+// one, and so has what was ended not long ago. A change never gets its blob back
+// here, so a second look at the commits that came meanwhile is enough, in the
+// transaction that removes the file, when no commit can come in between.
+
+const (
+	compactBatch = 2048    // changes in a transaction
+	compactFiles = 256     // files removed in one
+	compactLook  = 1 << 16 // objects looked for in one pass over a log
+)
+
+var compactPlace = []byte("place")
+
+// Compact implements [engine.Engine].
+func (e *Engine) Compact(ctx context.Context, before time.Time) (done engine.Compacted, err error) {
+	e.compactMu.Lock()
+	defer e.compactMu.Unlock()
+	e.asked.next()
+	var vaults []keys.VaultID
+	err = e.db.View(func(tx *store.Tx) error {
+		b := tx.Bucket(bucketVaults)
+		if b == nil {
+			return nil
+		}
+		return b.Scan(nil, func(k, _ []byte) (bool, error) {
+			vaults = append(vaults, keys.VaultID(k))
+			return true, nil
+		})
+	})
+	for i := 0; i < len(vaults) && err == nil; i++ {
+		if err = e.compactBlobs(ctx, vaults[i], uint64(before.UnixMilli()), &done); err == nil {
+			err = e.compactObjects(ctx, vaults[i], &done)
+		}
+	}
+	return done, err
+}
+
+// compacted returns the bucket of a vault's compaction, nil if there is none.
+func compacted(tx *store.Tx, vault keys.VaultID) *store.Bucket {
+	if all := tx.Bucket(bucketCompacted); all != nil {
+		return all.Bucket(vault.String())
+	}
+	return nil
+}
+
+// compactBlobs drops the blobs of what was ended at or before a time in Unix ms.
+func (e *Engine) compactBlobs(ctx context.Context, vault keys.VaultID, before uint64, done *engine.Compacted) error {
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var step engine.Compacted
+		err := e.db.Update(func(tx *store.Tx) (err error) {
+			step = engine.Compacted{}
+			more, err = compactStep(tx, vault, before, &step)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		done.Blobs += step.Blobs
+		done.Bytes += step.Bytes
+	}
+	return nil
+}
+
+func compactStep(tx *store.Tx, vault keys.VaultID, before uint64, step *engine.Compacted) (more bool, err error) {
+	l, err := vaultLog(tx, vault)
+	if err != nil {
+		return false, err
+	}
+	var place []byte
+	b := compacted(tx, vault)
+	if b != nil {
+		place = b.Get(compactPlace)
+	}
+	var over []store.Retirement
+	err = l.EachRetired(place, func(r store.Retirement) (bool, error) {
+		if more = len(over) == compactBatch; more || r.At > before {
+			return false, nil
+		}
+		over = append(over, r)
+		return true, nil
+	})
+	if err != nil || len(over) == 0 {
+		return false, err
+	}
+	if b == nil {
+		all, err := tx.CreateBucket(bucketCompacted)
+		if err != nil {
+			return false, err
+		}
+		if b, err = all.CreateBucket(vault.String()); err != nil {
+			return false, err
+		}
+	}
+	for _, r := range over {
+		info, _, err := l.Change(r.ID)
+		if err != nil {
+			return false, err
+		}
+		if control, _ := l.ControlTag(); info.Tag == control || info.Live {
+			continue // which the log's own rules rule out
+		}
+		ch, blob, err := l.Entry(r.ID)
+		if err != nil {
+			return false, err
+		}
+		if blob == nil {
+			continue
+		}
+		step.Blobs++
+		step.Bytes += uint64(len(blob))
+		if ch.HasObject() {
+			if err := b.Put(bytes.Clone(ch.ObjectHash[:]), []byte{}); err != nil {
+				return false, err
+			}
+		}
+		if err := l.DropBlob(r.ID); err != nil {
+			return false, err
+		}
+	}
+	return more, b.Put(compactPlace, over[len(over)-1].Place())
+}
+
+// compactObjects removes, of the objects that are noted, those that nothing names
+// any more. The others are noted again when the next change that names them loses
+// its blob.
+func (e *Engine) compactObjects(ctx context.Context, vault keys.VaultID, done *engine.Compacted) error {
+	var from []byte
+	for {
+		var noted []commitlog.Hash
+		needed := make(map[commitlog.Hash]bool)
+		size := commitlog.CommitID(0)
+		err := e.view(ctx, vault, func(tx *store.Tx, l *store.Log) error {
+			b := compacted(tx, vault)
+			if b == nil {
+				return nil
+			}
+			err := b.Scan(from, func(k, _ []byte) (bool, error) {
+				if len(k) == len(commitlog.Hash{}) {
+					h := commitlog.Hash(k)
+					noted, needed[h] = append(noted, h), false
+				}
+				return len(noted) < compactLook, nil
+			})
+			if err != nil || len(noted) == 0 {
+				return err
+			}
+			size = commitlog.CommitID(l.Size())
+			return l.EachObject(0, need(needed))
+		})
+		if err != nil || len(noted) == 0 {
+			return err
+		}
+		last := noted[len(noted)-1]
+		from = append(last[:], 0)
+		for len(noted) > 0 {
+			n := min(len(noted), compactFiles)
+			if err := e.removeObjects(ctx, vault, noted[:n], needed, size, done); err != nil {
+				return err
+			}
+			noted = noted[n:]
+		}
+	}
+}
+
+// need notes which of some objects a log needs.
+func need(needed map[commitlog.Hash]bool) func(commitlog.Hash) {
+	return func(h commitlog.Hash) {
+		if _, ok := needed[h]; ok {
+			needed[h] = true
+		}
+	}
+}
+
+// removeObjects removes the files of objects and their notes: not those that the
+// log of size commits needs, or a commit after it.
+func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes []commitlog.Hash, needed map[commitlog.Hash]bool, size commitlog.CommitID, done *engine.Compacted) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o, err := e.vaultObjects(vault)
+	if err != nil {
+		return err
+	}
+	var step engine.Compacted
+	err = e.db.Update(func(tx *store.Tx) error {
+		l, err := vaultLog(tx, vault)
+		if err != nil {
+			return err
+		}
+		if err := l.EachObject(size, need(needed)); err != nil {
+			return err
+		}
+		b := compacted(tx, vault)
+		for _, h := range hashes {
+			if !needed[h] {
+				if gone, err := e.removeObject(o, objectKey{vault, h}, &step); err != nil {
+					return err
+				} else if !gone {
+					continue
+				}
+			}
+			if err := b.Delete(bytes.Clone(h[:])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	done.Objects += step.Objects
+	done.Bytes += step.Bytes
+	return err
+}
+
+// removeObject removes an object's file, unless a device was told of late that it
+// is here.
+func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compacted) (gone bool, err error) {
+	mu := e.objectLock(k.hash)
+	mu.Lock()
+	defer mu.Unlock()
+	if e.asked.has(k) {
+		return false, nil
+	}
+	have, _, err := o.Have(k.hash)
+	if err == nil {
+		err = o.Remove(k.hash)
+	}
+	if err == nil && have > 0 {
+		step.Objects++
+		step.Bytes += uint64(have)
+	}
+	return err == nil, err
+}
+
+// asked holds the objects that devices have asked about since the last Compact but
+// one began. Who is told that one is here sends no bytes, but the commit that names
+// it. It is memory: sessions do not outlive the process either.
+type asked struct {
+	mu       sync.Mutex
+	now, old map[objectKey]struct{}
+}
+
+type objectKey struct {
+	vault keys.VaultID
+	hash  commitlog.Hash
+}
+
+func (a *asked) add(k objectKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.now == nil {
+		a.now = make(map[objectKey]struct{})
+	}
+	a.now[k] = struct{}{}
+}
+
+func (a *asked) has(k objectKey) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, now := a.now[k]
+	_, old := a.old[k]
+	return now || old
+}
+
+// next begins a new span.
+func (a *asked) next() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.now, a.old = nil, a.now
+}
