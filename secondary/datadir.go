@@ -197,6 +197,12 @@ func (d *DataDir) OpenEngine() (*embedded.Engine, error) {
 	return embedded.Open(d.path, embedded.Options{})
 }
 
+// Rewrite gives the space that is free in the engine's file back to the system; see
+// store.Rewrite. The engine must not be open.
+func (d *DataDir) Rewrite() (before, after int64, err error) {
+	return embedded.Rewrite(d.path)
+}
+
 // Close lets others have the directory.
 func (d *DataDir) Close() error { return d.lock.Close() }
 

@@ -88,6 +88,8 @@ func startOn(t testing.TB, l net.Listener, change func(*secondary.Config)) *fixt
 	}
 	f.client = client.Server{URL: "ws" + strings.TrimPrefix(f.http.URL, "http"), Key: config.Key.Public(), Binding: config.Binding}
 	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout) // of its own: a bubble's clock may be far on
+		defer cancel()
 		if err := f.server.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}

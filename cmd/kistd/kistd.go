@@ -54,6 +54,7 @@ key, which is in every invite; keep the data directory safe and backed up.`,
 		Example: `  kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370
   kistd serve --data /var/lib/kistd --listen 0.0.0.0:7370 --url wss://vault.example.org:7370
   kistd invite --data /var/lib/kistd
+  kistd compact --data /var/lib/kistd
 
 Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 10 no data directory, 11 data directory or address in use.`,
@@ -62,7 +63,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
-			return usagef("a command is needed: serve, invite or version")
+			return usagef("a command is needed: serve, invite, compact or version")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -72,7 +73,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), inviteCommand(), versionCommand())
+	root.AddCommand(serveCommand(), inviteCommand(), compactCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {

@@ -313,6 +313,11 @@ func TestRefusals(t *testing.T) {
 		"directory of others":     {serve("--data", other, "--listen", "127.0.0.1:0"), exitNone, "thesis.txt"},
 		"damaged store":           {serve("--data", damaged, "--listen", "127.0.0.1:0"), exitIntegrity, "damaged"},
 		"path too long":           {serve("--data", long, "--listen", "127.0.0.1:0"), exitUsage, "too long"},
+		"no retention":            {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "0"), exitUsage, "--retention"},
+		"compact, no retention":   {[]string{"compact", "--data", dir, "--retention", "0"}, exitUsage, "--retention"},
+		"compact, no data":        {[]string{"compact"}, exitUsage, "--data"},
+		"compact, no directory":   {[]string{"compact", "--data", never}, exitNone, never},
+		"compact, damaged store":  {[]string{"compact", "--data", damaged}, exitIntegrity, "damaged"},
 		"invite, no data":         {[]string{"invite"}, exitUsage, "--data"},
 		"invite, no directory":    {[]string{"invite", "--data", filepath.Join(never, "none")}, exitNone, "none"},
 		"invite, empty directory": {[]string{"invite", "--data", never}, exitNone, never},
@@ -328,7 +333,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"invite", "--help"}, {"version"}} {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"invite", "--help"}, {"compact", "--help"}, {"version"}} {
 		code, stdout, stderr := kistd(t, args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "kistd") {
 			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)
@@ -441,4 +446,27 @@ func TestDependencies(t *testing.T) {
 			}
 		}
 	}
+}
+
+// compact works on a directory that no server uses, as often as wanted.
+func TestCompact(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "--data", dir, "--listen", "127.0.0.1:0", "--retention", "7")
+	if err := use(t, p.wait(inviteRE)); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := kistd(t, "compact", "--data", dir)
+	if code != exitInUse || stdout != "" || !strings.Contains(stderr, "try: stop the server") {
+		t.Errorf("beside a server: exit %d, %q, %q", code, stdout, stderr)
+	}
+	if code := p.end(); code != 0 {
+		t.Fatalf("stopped with exit %d:\n%s", code, p.stderr)
+	}
+	for range 2 {
+		code, stdout, stderr = kistd(t, "compact", "--data", dir)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, "dropped 0 superseded values") || !strings.Contains(stdout, "bytes before") {
+			t.Errorf("compact: exit %d, %q, %q", code, stdout, stderr)
+		}
+	}
+	start(t, "--data", dir, "--listen", "127.0.0.1:0")
 }

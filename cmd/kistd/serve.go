@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ type serveFlags struct {
 	data, listen, url string
 	cert, key         string
 	plain, verbose    bool
+	retention         uint32
 }
 
 func serveCommand() *cobra.Command {
@@ -36,7 +38,10 @@ TLS ends in kistd, with a certificate of its own or the one given: devices pin
 the server key of the invite and need no certificate authority. With --plain
 there is no TLS, for a proxy on this machine or for trying things out.
 
-While there is no vault, an invite is printed at each start.`,
+While there is no vault, an invite is printed at each start.
+
+Once a day, values that were superseded or removed longer ago than --retention
+are dropped; see kistd compact.`,
 		Example: `  kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370
   kistd serve --data /var/lib/kistd --listen :7370 --url wss://vault.example.org:7370
   kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370 --plain --url wss://vault.example.org`,
@@ -52,12 +57,16 @@ While there is no vault, an invite is printed at each start.`,
 	c.Flags().StringVar(&f.key, "key", "", "PEM file with the certificate's private key")
 	c.Flags().BoolVar(&f.plain, "plain", false, "no TLS; only on a loopback address")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log each session")
+	retentionFlag(c, &f.retention)
 	return c
 }
 
 // check looks at the flags before anything is touched.
 func (f *serveFlags) check() error {
 	if err := needData(f.data); err != nil {
+		return err
+	}
+	if err := needRetention(f.retention); err != nil {
 		return err
 	}
 	if f.listen == "" {
@@ -160,7 +169,7 @@ func serve(ctx context.Context, f serveFlags, stdout, stderr io.Writer) (err err
 	}
 
 	// 3. The server.
-	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log})
+	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log, RetentionDays: f.retention})
 	if err != nil {
 		return err
 	}
@@ -204,6 +213,11 @@ func serve(ctx context.Context, f serveFlags, stdout, stderr io.Writer) (err err
 
 	// 5. Serve, and stop in order: no new connections, then the sessions, then
 	// the store.
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	besideCtx, cancelBeside := context.WithCancel(ctx)
+	defer cancelBeside()
+	beside.Go(func() { server.CompactDaily(besideCtx) })
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(listener) }()
 	select {

@@ -70,16 +70,25 @@ func Open(path string, o Options) (db *DB, err error) {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Second
 	}
-	if o.MustExist {
-		if _, err := os.Stat(path); err != nil {
-			return nil, err
+	for {
+		if o.MustExist {
+			if _, err := os.Stat(path); err != nil {
+				return nil, err
+			}
+		}
+		db, moved, err := open(path, o)
+		if err != nil {
+			return nil, fmt.Errorf("opening store: %w", err)
+		}
+		if !moved {
+			return db, nil
 		}
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("opening store: %w", err)
-		}
-	}()
+}
+
+// open is Open. moved says that the file was written anew, by [Rewrite], while it
+// was waited for: it is another by now.
+func open(path string, o Options) (db *DB, moved bool, err error) {
 	// bbolt does not close its file, and so keeps it locked, where it panics.
 	var file *os.File
 	defer func() {
@@ -112,19 +121,30 @@ func Open(path string, o Options) (db *DB, err error) {
 	}
 	switch {
 	case errors.Is(err, berrors.ErrTimeout), errors.Is(err, ErrInUse):
-		return nil, ErrInUse
+		return nil, false, ErrInUse
 	case errors.Is(err, ErrDamaged):
-		return nil, err
+		return nil, false, err
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return nil, false, err
 	case err != nil:
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
-			return nil, err
+			return nil, false, err
 		}
-		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+		return nil, false, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	return &DB{bolt: b, file: file}, nil
+	there, err := os.Stat(path)
+	if err != nil {
+		return nil, false, errors.Join(err, b.Close())
+	}
+	here, err := file.Stat()
+	if err != nil {
+		return nil, false, errors.Join(err, b.Close())
+	}
+	if !os.SameFile(here, there) {
+		return nil, true, b.Close()
+	}
+	return &DB{bolt: b, file: file}, false, nil
 }
 
 // Files up to smallFile bytes are read as a whole when they are opened, which takes

@@ -53,11 +53,19 @@ type Options = store.Options
 // returns store.ErrInUse where another process has it, and store.ErrDamaged
 // where its file cannot be one.
 func Open(dir string, o Options) (*Engine, error) {
-	db, err := store.Open(filepath.Join(dir, "kist.db"), o)
+	db, err := store.Open(filepath.Join(dir, storeFile), o)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{db: db, objects: filepath.Join(dir, "objects")}, nil
+}
+
+const storeFile = "kist.db"
+
+// Rewrite gives the space that is free in an engine's file back to the system; see
+// store.Rewrite. The engine must not be open.
+func Rewrite(dir string) (before, after int64, err error) {
+	return store.Rewrite(filepath.Join(dir, storeFile), Options{})
 }
 
 // Close closes the file.

@@ -1,0 +1,67 @@
+package secondary_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A server drops what was superseded when the retention time is over, not before,
+// while a device is bound; it says so to who asks for it, and what is bytes still to
+// come is never too small.
+func TestCompactDaily(t *testing.T) {
+	const day = 24 * time.Hour
+	inBubble(t, func(c *secondary.Config) { c.RetentionDays = 7 }, func(t *testing.T, f *fixture) {
+		f.ctx = context.Background() // the fixture's ends in minutes
+		l := f.aLog()
+		d := l.devices(1)[0]
+		l.data(d.Commit(keys.Tag{1}, 2))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			f.server.CompactDaily(ctx)
+			close(ended)
+		}()
+		time.Sleep(100*day + time.Hour)
+		l.data(d.Edit(keys.Tag{1}, commitlog.ChangeID{Commit: 2}))
+		fetch := func(index uint16, absent bool) {
+			t.Helper()
+			s := f.directDevice(l.Vault, d)
+			defer s.Close()
+			s.tell(&wire.Fetch{Request: 1, Commit: 2, Index: index, Length: 1})
+			if b := says[*wire.Blobs](s); b.Absent != absent || !absent && len(b.Data) != 1 {
+				t.Errorf("change 2.%d after %v: %+v", index, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), b)
+			}
+		}
+		time.Sleep(7*day - 2*time.Hour)
+		fetch(0, false)
+		time.Sleep(2 * day)
+		synctest.Wait()
+		fetch(0, true)
+		fetch(1, false)
+
+		s := f.directDevice(l.Vault, d)
+		s.tell(&wire.Bind{Root: l.Root(0)})
+		says[*wire.Bound](s)
+		m := says[*wire.Download](s)
+		size := 0
+		for _, i := range m.Items {
+			size += i.EncodedSize()
+		}
+		if len(m.Items) != 3 || m.Left != 0 {
+			t.Errorf("download of %d commits, %d bytes left", len(m.Items), m.Left)
+		}
+		b, err := commitlog.ParseBundle(m.Items[1].Data)
+		if err != nil || b.Blobs[0] != nil || b.Blobs[1] == nil {
+			t.Errorf("commit 2 has another's blobs (%v)", err)
+		}
+		cancel()
+		<-ended
+	})
+}
