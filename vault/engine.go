@@ -52,6 +52,7 @@ type engine struct {
 	whole      bool               // BIND began a full sync: the log comes from its beginning, and is compared
 	selection  []byte             // in force when BIND was sent
 	sweeping   bool               // a changed selection is to be carried out
+	compacting bool               // versions that are not kept are to be dropped
 	size       uint64             // commits verified, in a full sync again
 	verifying  bool               // the full sync has to look at objects, …
 	verified   commitlog.ChangeID // … from this change on
@@ -120,6 +121,7 @@ type Report struct {
 	Pending    int    // own changes that are not in the log yet, in all
 	Missing    int    // changes whose content is to be here and has not come, in all
 	Forgotten  int    // changes whose content is here no more, since it is not selected
+	Compacted  int    // superseded versions whose content is here no more; see Retention
 	Undecided  int    // transactions of Transact that may come into the log yet, in all
 	Commits    uint64 // size of the verified log
 	BytesIn    int64  // frames received

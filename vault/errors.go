@@ -33,6 +33,10 @@ var (
 	// of the vault is not concerned; a full sync gets the value of a live version
 	// again, if it was sent.
 	ErrValueDamaged = errors.New("the value's file is damaged on this device")
+	// ErrCompacted: the content of a version that was superseded or removed is not
+	// kept any more: here, see Retention, or at the secondary before it came here. It
+	// comes with ErrNotFound. Another device may have it.
+	ErrCompacted = errors.New("the content is no longer kept here")
 	// ErrCondition: the record is not as IfAbsent or IfRevision asked.
 	ErrCondition = errors.New("the record has changed")
 	// ErrInvalid: a name, namespace or option that cannot be.

@@ -17,6 +17,9 @@ func (e *engine) look() (out []wire.Message, err error) {
 		}
 		e.wants(s)
 		e.sweeping = s.meta.Get(metaSweep) != nil
+		if e.compacting, err = s.compactDue(); err != nil {
+			return err
+		}
 		if e.full && e.bottom == 0 || !bytes.Equal(k.raw, e.selection) {
 			out = e.again()
 		}
@@ -33,7 +36,7 @@ func (e *engine) wants(s *state) {
 }
 
 // filled reports whether all content is here that is to be.
-func (e *engine) filled() bool { return e.wanting == 0 && !e.sweeping && !e.verifying }
+func (e *engine) filled() bool { return e.wanting == 0 && !e.sweeping && !e.verifying && !e.compacting }
 
 // fill asks for content that is to be here and is not: what is missing, and,
 // when that has come, what the sweep finds, and a full sync.
@@ -58,6 +61,12 @@ func (e *engine) fill() (out []wire.Message, err error) {
 			}
 			e.report.Forgotten += forgot
 			e.planned = false
+		case e.compacting:
+			var done Compacted
+			if e.compacting, err = e.v.compactStep(&done); err != nil {
+				return nil, err
+			}
+			e.report.Compacted += done.Versions
 		case e.verifying:
 			if err := e.verify(); err != nil || e.wanting == 0 {
 				return nil, err // what is left has its turn in the next step

@@ -268,6 +268,10 @@ var (
 	metaAttempt     = []byte("attempt")     // a transaction through the secondary that is not decided; see serialised.go
 	metaRebuild     = []byte("rebuild")     // ID ‖ header of a commit that the log is known to hold, while a rebuilt store has not all of the log; see rebuilding.go
 
+	metaRetention = []byte("retention") // versions u32 ‖ days u32: see Retention
+	metaCompact   = []byte("compact")   // where compaction goes on, as store.Retirement.Place says; empty: at the beginning
+	metaCompacted = []byte("compacted") // time u64 ‖ size u64: when compaction came to its end last, and of what log
+
 	metaBase        = []byte("base")         // checkpoint that the log began with, or begins with, until all below it is verified
 	metaBasePlace   = []byte("base place")   // basePlace: how far its live changes have come
 	metaPastControl = []byte("past control") // as control, of the log below the base

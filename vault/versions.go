@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 )
 
@@ -127,7 +128,7 @@ func (s *state) versionAt(e *entry, id commitlog.ChangeID) (*head, error) {
 		return &h, err
 	}
 	if !slices.Contains(e.live, id) && s.versions.Get(versionKey(e.key, id)) == nil {
-		return nil, fmt.Errorf("%w: no version of it at %v", ErrNotFound, id)
+		return nil, s.noVersion(e.key.tag(), id)
 	}
 	if u, err := s.unreadable(id); err != nil || u != nil {
 		return nil, errors.Join(err, ErrNotUnderstood)
@@ -138,9 +139,33 @@ func (s *state) versionAt(e *entry, id commitlog.ChangeID) (*head, error) {
 	case s.missing.Get(changeKey(id)) != nil:
 		err = fmt.Errorf("%w: version %v has not come yet, sync first", ErrNotHere, id)
 	default:
-		err = fmt.Errorf("%w: the content of version %v is not here", ErrNotFound, id)
+		err = compacted(id)
 	}
 	return h, err
+}
+
+// noVersion says why no version of a record is known at a place. Whose a change is is
+// in its content: where that has been dropped before it came here, nobody can tell.
+func (s *state) noVersion(tag keys.Tag, id commitlog.ChangeID) error {
+	k, err := s.keeping()
+	if err != nil {
+		return err
+	}
+	info, ok, err := s.log.Change(id)
+	if err != nil {
+		return err
+	}
+	if ok && info.Tag == tag && !info.Live && k.has(tag) {
+		if _, blob, err := s.log.Entry(id); err != nil || blob == nil {
+			return errors.Join(err, compacted(id))
+		}
+	}
+	return fmt.Errorf("%w: no version of it at %v", ErrNotFound, id)
+}
+
+// compacted is the error for a change whose content is no longer kept.
+func compacted(id commitlog.ChangeID) error {
+	return fmt.Errorf("%w: %w: that of version %v", ErrNotFound, ErrCompacted, id)
 }
 
 // deleted returns what a record that is not there showed last.
@@ -163,7 +188,7 @@ func (s *state) deleted(e *entry) (*head, error) {
 		return nil, err
 	}
 	if len(ended) == 0 {
-		return nil, fmt.Errorf("%w: what it held before it was removed is not here", ErrNotFound)
+		return nil, fmt.Errorf("%w: %w: what it held before it was removed", ErrNotFound, ErrCompacted)
 	}
 	return &ended[0], s.sort(e, ended)
 }

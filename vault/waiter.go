@@ -211,6 +211,7 @@ func (r Report) plus(o *Report) Report {
 	r.Pushed += o.Pushed
 	r.Conflicts += o.Conflicts
 	r.Forgotten += o.Forgotten
+	r.Compacted += o.Compacted
 	r.BytesIn += o.BytesIn
 	r.BytesOut += o.BytesOut
 	return r
@@ -221,6 +222,7 @@ func (r Report) minus(o *Report) Report {
 	r.Pushed -= o.Pushed
 	r.Conflicts -= o.Conflicts
 	r.Forgotten -= o.Forgotten
+	r.Compacted -= o.Compacted
 	r.BytesIn -= o.BytesIn
 	r.BytesOut -= o.BytesOut
 	return r

@@ -205,6 +205,8 @@ func (a *app) classify(err error) *failure {
 		return set(exitConflict, "look at the file that is named, and move it away if it is not needed")
 
 	// Records.
+	case is(vault.ErrCompacted):
+		return set(exitNotFound, "kist history with the record's name shows what is here; another device may have kept more")
 	case is(vault.ErrNotFound):
 		return set(exitNotFound, "kist ls")
 	case is(vault.ErrNotSelected):

@@ -31,6 +31,9 @@ brings back any.`,
 				case errors.Is(err, vault.ErrCondition):
 					return &failure{code: exitConflict, text: fmt.Sprintf("%q cannot be brought back: %s", args[0], reason(err)), err: err,
 						hint: "kist history " + quote(args[0]) + ", then kist revert for an earlier version"}
+				case errors.Is(err, vault.ErrCompacted):
+					return &failure{code: exitNotFound, text: fmt.Sprintf("%q cannot be brought back: what it held is no longer kept here", args[0]), err: err,
+						hint: "kist history " + quote(args[0]) + ", on another device too, and kist revert there"}
 				case errors.Is(err, vault.ErrNotFound):
 					return &failure{code: exitNotFound, text: fmt.Sprintf("%q cannot be brought back: this device knows no version of it", args[0]), err: err,
 						hint: "kist sync, if it was removed on another device"}
