@@ -48,10 +48,11 @@ func (s *state) compactDue() (bool, error) {
 	return grown >= compactCommits || ms < at || ms-at >= day, nil
 }
 
-// beginCompaction has compaction begin from the front, if anything may be dropped.
+// beginCompaction has compaction begin from the front, if anything may be dropped,
+// unless it is under way.
 func (s *state) beginCompaction() error {
 	r, err := s.retention()
-	if err != nil || r.All() {
+	if err != nil || r.All() || s.meta.Get(metaCompact) != nil {
 		return err
 	}
 	return s.meta.Put(metaCompact, present)
