@@ -41,6 +41,7 @@ type Status struct {
 	Namespaces []NamespaceStatus
 	Selection  Selection   // what is kept on this device
 	Selecting  bool        // … and the next sync has to carry that out
+	Retention  Retention   // which versions this device keeps
 	LastCommit *CommitInfo // nil: none
 	Alarm      string      // what the secondary was caught at, and the sync is stopped for; empty: nothing. See Vault.Alarm
 }
@@ -118,6 +119,9 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		if err := count(s.quarantine, &st.Quarantine); err != nil {
+			return err
+		}
+		if st.Retention, err = s.retention(); err != nil {
 			return err
 		}
 		if st.Undecided, err = s.undecided(); err != nil {

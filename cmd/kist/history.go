@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,18 +12,43 @@ import (
 )
 
 func newHistory(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "history NAMESPACE/NAME",
-		Short: "list the versions of a record",
+	var keep string
+	var shrink bool
+	cmd := &cobra.Command{
+		Use:   "history [NAMESPACE/NAME] [--keep all|VERSIONS|DAYSd] [--shrink]",
+		Short: "list the versions of a record, or say which are kept",
 		Long: `List the versions of a record, newest first: when and on which device each was
 written, and where it stands in the log. A removed record has a history, too.
 
-The first column is what "kist get --at" and "kist revert" take.`,
+The first column is what "kist get --at" and "kist revert" take.
+
+Without a record: which versions this device keeps. At first it keeps all. With
+--keep it keeps so many versions of each record, or those that were superseded so
+many days ago, or with both what either keeps; what it does not keep it drops, now
+and as more comes. What is present, waits to be sent or is part of a conflict stays,
+and so do removals, and who wrote when. A removed record can be brought back as long
+as its last version is kept: by number it always is. Other devices, and the
+secondary, have rules of their own: a secondary keeps superseded values for 30 days,
+unless its operator says otherwise.
+
+The space is used again for what is written later. --shrink gives it back to the
+system: it writes the store anew, and needs room for that beside the old one.`,
 		Example: `  kist history notes/todo
-  kist history notes/todo --json`,
-		Args:              exactly(1),
+  kist history notes/todo --json
+  kist history
+  kist history --keep 3,30d --yes   # three versions, and all of the last month
+  kist history --shrink`,
+		Args:              between(0, 1),
 		ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case cmd.Flags().Changed("keep") && keep == "":
+				return usageError{errors.New("--keep: say what: all, a number of versions, or days such as 30d")}
+			case len(args) == 0:
+				return a.retention(cmd.Context(), keep, shrink)
+			case keep != "" || shrink:
+				return usageError{errors.New("--keep and --shrink are for all records: name none")}
+			}
 			namespace, name, err := address(args[0])
 			if err != nil {
 				return err
@@ -89,4 +115,7 @@ The first column is what "kist get --at" and "kist revert" take.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&keep, "keep", "", "which versions this device keeps: `all`, a number, days such as 30d, or both (3,30d)")
+	cmd.Flags().BoolVar(&shrink, "shrink", false, "give the space of what was dropped back to the system")
+	return cmd
 }

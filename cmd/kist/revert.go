@@ -103,6 +103,14 @@ func (p place) find(ctx context.Context, ns *vault.Namespace, name string) (comm
 	case 1:
 		return found[0], nil
 	case 0:
+		id := commitlog.ChangeID{Commit: p.commit, Index: p.index}
+		_, r, err := ns.OpenVersion(ctx, name, id)
+		if err == nil { // it came this moment
+			return id, r.Close()
+		}
+		if errors.Is(err, vault.ErrCompacted) {
+			return commitlog.ChangeID{}, err
+		}
 		text := fmt.Sprint(p.commit)
 		if p.indexed {
 			text = commitlog.ChangeID{Commit: p.commit, Index: p.index}.String()

@@ -176,6 +176,9 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		}
 		line("kept here", text)
 	}
+	if !st.Retention.All() {
+		line("versions", retentionText(st.Retention))
+	}
 	if st.Base > 0 {
 		line("history", historyText(st)+": "+laterText)
 	}
@@ -334,6 +337,7 @@ type jsonStatus struct {
 	Devices    []jsonDevice    `json:"devices"`
 	Namespaces []jsonNamespace `json:"namespaces"`
 	Selection  jsonSelection   `json:"selection"`
+	Retention  jsonRetention   `json:"retention"`
 	Last       *jsonCommit     `json:"last_change"`
 	Alarm      string          `json:"alarm,omitempty"`
 }
@@ -392,7 +396,7 @@ func (s *summary) json(dir string) *jsonStatus {
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
 		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
-		Selection: selectionJSON(&st.Selection, !st.Selecting),
+		Selection: selectionJSON(&st.Selection, !st.Selecting), Retention: retentionJSON(st.Retention),
 	}
 	if j.Base, j.Stale = st.Base, st.Stale; st.Base > 0 {
 		j.Verified = &st.Verified

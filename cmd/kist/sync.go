@@ -105,6 +105,9 @@ func (a *app) printReport(r *vault.Report, listed int, host string, inStep bool)
 	if r.Forgotten > 0 {
 		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", plural(r.Forgotten, "change", "changes"))
 	}
+	if r.Compacted > 0 {
+		fmt.Fprintf(w, "  dropped    %s here, as kist history says\n", plural(r.Compacted, "earlier version", "earlier versions"))
+	}
 	if listed > 0 {
 		fmt.Fprintf(w, "  conflicts  %s several versions: kist conflicts\n", plural(listed, "record has", "records have"))
 	}
@@ -190,6 +193,7 @@ type jsonReport struct {
 	Quarantine int    `json:"quarantine"`
 	Missing    int    `json:"missing"`
 	Forgotten  int    `json:"forgotten"`
+	Compacted  int    `json:"compacted"`
 	BytesIn    int64  `json:"bytes_in"`
 	BytesOut   int64  `json:"bytes_out"`
 }
@@ -200,6 +204,6 @@ func reportJSON(r *vault.Report) *jsonReport {
 	}
 	return &jsonReport{
 		Version: jsonVersion, Type: "report", Commits: r.Commits, Pulled: r.Pulled, Pushed: r.Pushed, Conflicts: r.Conflicts,
-		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, Forgotten: r.Forgotten, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, Forgotten: r.Forgotten, Compacted: r.Compacted, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 	}
 }
