@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	gosync "sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +128,29 @@ func TestRestoreFromCompacted(t *testing.T) {
 	}
 }
 
+// A checkpoint at whose size the newest commit holds nothing that is live: what comes
+// of it is not here, and the device syncs all the same.
+func TestCheckpointAfterRemoval(t *testing.T) {
+	p := newPerson(t)
+	a, b := p.device(vault.Config{}), p.device(vault.Config{})
+	put(t, a, "x", "1")
+	put(t, a, "y", "1")
+	sync(t, a)
+	fatal(t, a.Namespace("notes").Delete(t.Context(), "x"))
+	sync(t, a, b) // the second posts its first checkpoint
+	v := p.unenrolled(t.TempDir() + "/vault")
+	_, err := v.Enrol(t.Context(), p.root.Authority(), nil, vault.SyncOptions{})
+	fatal(t, err)
+	if st, err := v.Status(t.Context()); err != nil || st.Base == 0 || st.Base+1 != st.Commits {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	sync(t, v, a, v)
+	sameDigest(t, a, v)
+	if st, err := v.Status(t.Context()); err != nil || st.Base != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 // D6: what a device that was stolen deletes or overwrites is there for the retention
 // time, on a new device too; after it, on the devices that had it.
 func TestScenarioD6(t *testing.T) {
@@ -165,13 +189,19 @@ func TestCompactWhileSyncing(t *testing.T) {
 	p := newPerson(t)
 	devices := []*vault.Vault{p.device(vault.Config{}), p.device(vault.Config{})}
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	// When each device's session began. A secondary drops nothing that was ended after
+	// that: with a retention of days, no session is as old.
+	var begun [2]atomic.Int64
+	for i := range begun {
+		begun[i].Store(time.Now().UnixMilli())
+	}
 	var beside gosync.WaitGroup
 	defer beside.Wait()
 	defer cancel()
 	beside.Go(func() {
 		for ctx.Err() == nil {
-			if _, err := p.server.Engine().Compact(ctx, time.Now().Add(time.Hour)); err != nil && !errors.Is(err, context.Canceled) {
+			before := time.UnixMilli(min(begun[0].Load(), begun[1].Load()) - 1)
+			if _, err := p.server.Engine().Compact(ctx, before); err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("compact: %v", err)
 				return
 			}
@@ -204,6 +234,7 @@ func TestCompactWhileSyncing(t *testing.T) {
 				}
 				var r *vault.Report
 				if err == nil {
+					begun[i].Store(time.Now().UnixMilli())
 					r, err = v.Sync(ctx, vault.SyncOptions{})
 				}
 				if err != nil || r.Aside+r.Missing+r.Quarantine != 0 {
