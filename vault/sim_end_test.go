@@ -109,7 +109,7 @@ func (w *simWorld) end() {
 // not come back. Neither does what it replaced after a refusal, if it came into the
 // log all the same, when the frame came again.
 func (d *simDevice) histories() {
-	gaps := d.identity.chose || d.identity.refused && d.identity.repeated
+	gaps := d.w.model.compacted || d.identity.chose || d.identity.refused && d.identity.repeated
 	for r, list := range d.w.model.records {
 		if r.name == aboutName {
 			continue

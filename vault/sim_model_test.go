@@ -14,12 +14,13 @@ import (
 // with what its device knew when it was made. It works out twice which versions
 // are live, from what was known and from the refs in the log; they must agree.
 type simModel struct {
-	ring    *keyring // opens all that is in the log
-	records map[simRecord][]*simWrite
-	commits []commitlog.Hash // root after each commit
-	leaves  map[commitlog.Hash]bool
-	written int
-	txns    map[int][]*simWrite
+	compacted bool     // the secondary has dropped content
+	ring      *keyring // opens all that is in the log
+	records   map[simRecord][]*simWrite
+	commits   []commitlog.Hash // root after each commit
+	leaves    map[commitlog.Hash]bool
+	written   int
+	txns      map[int][]*simWrite
 
 	devices map[keys.DeviceID]*simIdentity
 	seqs    map[simSeq]commitlog.CommitID
@@ -335,9 +336,10 @@ func (m *simModel) supersede(w *simWrite) error {
 			return fmt.Errorf("%v stands at %v, and %v, which came before it, at %v", w, w.at, o, o.at)
 		}
 		// Where all of a record was forgotten, only what is live comes back, and with
-		// a checkpoint only what was live there came.
+		// a checkpoint only what was live there came. What is not live, the secondary may
+		// have dropped.
 		told := w.by.base == 0 || !o.in(w.by.base) || o.live(w.by.base)
-		if o.clock >= w.clock && told && (!w.by.chose || o.live(w.seen)) {
+		if o.clock >= w.clock && told && (!w.by.chose && !m.compacted || o.live(w.seen)) {
 			return fmt.Errorf("%v has the clock %d, %v, which it knew, %d", w, w.clock, o, o.clock)
 		}
 		if o.ended == 0 && !o.delete {

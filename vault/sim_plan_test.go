@@ -64,6 +64,8 @@ const (
 	simLose                       // a device is gone for ever
 	simJoin                       // a new device takes its place
 	simKinds
+	simCompact // the secondary is stopped, compacted and started
+	simRetain  // SetRetention
 )
 
 // A simOp is one write of a transaction.
@@ -188,6 +190,7 @@ func newSimPlan(seed uint64) *simPlan {
 		}
 		p.events = append(p.events, e)
 	}
+	p.compactions()
 	return p
 }
 
@@ -323,6 +326,10 @@ func (e *simEvent) String() string {
 		s = " is lost"
 	case simJoin:
 		s = " joins"
+	case simCompact:
+		return fmt.Sprintf("%9d ms: the secondary is stopped, compacted and started", e.at)
+	case simRetain:
+		s = fmt.Sprintf(" keeps %+v", newSimRetention(e))
 	}
 	if s[0] != ' ' && s[0] != '\'' {
 		s = " " + s

@@ -182,6 +182,10 @@ func (w *simWorld) apply(e *simEvent) {
 		d.write(e)
 	case simSelect:
 		d.choose(newSimSelection(e))
+	case simCompact:
+		w.compact()
+	case simRetain:
+		d.retain(newSimRetention(e), e.ns > 1)
 	case simTransaction:
 		d.transact(e)
 	case simConnect:
