@@ -56,3 +56,16 @@ func (d *simDevice) retain(r Retention, now bool) {
 		d.link.pump(nil)
 	}
 }
+
+// waits reports whether a device lacks content that is live as far as it has the
+// log, and which the secondary has dropped since: commits to come end it. Until then
+// the vault is not in use (SPEC.md, "Starting from a checkpoint").
+func (d *simDevice) waits() (waits bool) {
+	if d.w.model.compacted {
+		d.w.must(d.v.view(func(s *state) error {
+			waits = !s.missing.Empty()
+			return nil
+		}))
+	}
+	return waits
+}

@@ -41,5 +41,5 @@ func (d *simDevice) choose(sel Selection) {
 // the log as it has. The simulation lets it write to no other: what it knows when
 // it does is another matter.
 func (d *simDevice) shows(namespace string) bool {
-	return d.selected.Keeps(namespace) && !d.widening
+	return d.selected.Keeps(namespace) && !d.widening && !d.waits()
 }
