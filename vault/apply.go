@@ -107,8 +107,16 @@ func (s *state) apply(in *incoming, done *applied) error {
 	if err := ix.unlist(); err != nil {
 		return err
 	}
-	if err := ix.flush(); err != nil || !left {
+	if err := ix.flush(); err != nil {
 		return err
+	}
+	for _, id := range eff.Superseded {
+		if err := s.awaited(id); err != nil {
+			return err
+		}
+	}
+	if !left {
+		return nil
 	}
 	return s.forgetDead(in, eff)
 }

@@ -151,6 +151,84 @@ func TestCheckpointAfterRemoval(t *testing.T) {
 	}
 }
 
+// A device that was away for longer than content is kept: the versions between do not
+// come. While it catches up its record shows what it did, is not taken for removed,
+// and what is written meanwhile is an edit of it.
+func TestCatchUpWithCompacted(t *testing.T) {
+	ctx := t.Context()
+	for name, write := range map[string]func(v *vault.Vault) error{
+		"nothing": func(*vault.Vault) error { return nil },
+		"an edit": func(v *vault.Vault) error {
+			_, err := v.Namespace("notes").Put(ctx, "x", []byte("meanwhile"))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPerson(t)
+			a, b := p.device(vault.Config{}), p.device(vault.Config{})
+			put(t, a, "x", "v0")
+			sync(t, a, b)
+			for i := 1; i < 5; i++ {
+				put(t, a, "x", fmt.Sprint("v", i))
+				put(t, a, "other", fmt.Sprint(i))
+				sync(t, a)
+			}
+			p.compact()
+			// Commit by commit, and the line breaks after some.
+			for cut := 1; ; cut++ {
+				l := &tapped{}
+				l.change = func(m wire.Message) (out []wire.Message) {
+					d, ok := m.(*wire.Download)
+					if !ok {
+						return []wire.Message{m}
+					}
+					for _, item := range d.Items {
+						one := *d
+						one.Items = []wire.Item{item}
+						out = append(out, &one)
+					}
+					if len(out) > 2 {
+						out = append(out[:2], wire.NewError(wire.CodeShutdown, ""))
+					}
+					return out
+				}
+				_, err := b.Sync(ctx, l.options())
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, wire.ErrShutdown) {
+					t.Fatal(err)
+				}
+				if rec, err := b.Namespace("notes").Get(ctx, "x"); err != nil || string(rec.Value) != "v0" || rec.Unread.Commit == 0 {
+					t.Fatalf("after %d: %+v, %v", cut, rec, err)
+				}
+				if cut == 1 {
+					fatal(t, write(b))
+					if name == "an edit" {
+						break
+					}
+				}
+			}
+			sync(t, b, a)
+			sameDigest(t, a, b)
+			if name == "nothing" {
+				if rec, err := b.Namespace("notes").Get(ctx, "x"); err != nil || string(rec.Value) != "v4" || rec.Unread.Commit != 0 || rec.Siblings != 0 {
+					t.Errorf("%+v, %v", rec, err)
+				}
+				if got := values(t, b, "notes", "x"); got != "v4 ? ? ? v0" {
+					t.Errorf("history: %s", got)
+				}
+				return
+			}
+			// The edit was of what b knew to be there, and meets v4.
+			c, err := b.Namespace("notes").Conflict(ctx, "x")
+			if err != nil || len(c.Versions) != 2 {
+				t.Errorf("%+v, %v", c, err)
+			}
+		})
+	}
+}
+
 // D6: what a device that was stolen deletes or overwrites is there for the retention
 // time, on a new device too; after it, on the devices that had it.
 func TestScenarioD6(t *testing.T) {

@@ -61,6 +61,10 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 			if err := errors.Join(s.quarantine.Put(changeKey(id), []byte(o.reason)), s.setUnread(id, o)); err != nil {
 				return err
 			}
+		} else if !here {
+			if err := s.await(id, o); err != nil {
+				return err
+			}
 		} else if s.unread.Get(changeKey(id)) != nil {
 			if err := s.unread.Delete(changeKey(id)); err != nil {
 				return err

@@ -79,3 +79,28 @@ func (s *state) found(id commitlog.ChangeID) error {
 	}
 	return s.want(id, &ch, blob != nil, asked)
 }
+
+// await has a record go on showing the version before a live change whose content
+// has not come: it is fetched, or, where the secondary has dropped it, a commit
+// ends it that is still to come. Otherwise the record would seem to be removed until
+// then, and what is written meanwhile would not supersede it.
+func (s *state) await(id commitlog.ChangeID, o *opened) error {
+	if noted := s.missing.Get(changeKey(id)); noted == nil || noted[0]&wantBlob == 0 {
+		return nil // it is not to be here
+	}
+	if err := s.setUnread(id, o); err != nil || o.known {
+		return err
+	}
+	return s.unread.Delete(changeKey(id))
+}
+
+// awaited ends that for a change that was superseded.
+func (s *state) awaited(id commitlog.ChangeID) error {
+	if s.unread.Get(changeKey(id)) == nil {
+		return nil
+	}
+	if _, blob, err := s.log.Entry(id); err != nil || blob != nil {
+		return err
+	}
+	return s.unread.Delete(changeKey(id))
+}

@@ -38,7 +38,7 @@ type Record struct {
 	Siblings    int                // versions written at the same time beside this one
 	Ahead       bool               // Time is more than a day ahead of this device's clock: one of the two is wrong. See Vault.Ahead
 	// Unread is the version that the record would show if this program could use
-	// it: what is here is the newest one before it that it can. Zero: none. In a
+	// it, or it had come: what is here is the newest one before it that can be shown. Zero: none. In a
 	// history it is set, to Commit, in a version that cannot be used itself.
 	Unread commitlog.ChangeID
 
