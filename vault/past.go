@@ -234,8 +234,7 @@ func (e *engine) endPast() error {
 		if err := s.checkNoted(); err != nil {
 			return err
 		}
-		// What stands in for a change that cannot be used may be here by now, and much
-		// that is not kept.
+		// What stands in for a change that cannot be used may be here by now.
 		for _, k := range [][]byte{metaBase, metaPastControl, metaNoted, metaUnderstands, metaCompacted} {
 			if err := s.meta.Delete(k); err != nil {
 				return err

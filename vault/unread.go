@@ -58,6 +58,11 @@ func (s *state) setUnread(id commitlog.ChangeID, o *opened) error {
 	}
 	var best *head
 	for _, n := range named {
+		if _, here, err := s.log.Change(n); err != nil {
+			return err
+		} else if !here {
+			continue // the log began at a checkpoint, or is about to, and it was not live there
+		}
 		key, h, err := s.recordOf(n)
 		if err != nil {
 			return err
