@@ -16,8 +16,8 @@ import (
 // and drops blobs: each transaction some of them, with the place where the next one
 // goes on. The objects of these changes are noted in the same transaction and
 // removed after it, each if no change that has a blob names it: what is live has
-// one, and so has what was ended not long ago. A change never gets its blob back
-// here, so a second look at the commits that came meanwhile is enough, in the
+// one, and so has what was ended not long ago. While it goes on no change
+// gets its blob back (see Refill), so a second look at the commits that came meanwhile is enough, in the
 // transaction that removes the file, when no commit can come in between.
 
 const (

@@ -72,7 +72,8 @@ func TestCompactCut(t *testing.T) {
 		end := &ends[len(ends)-1]
 		end.Refs = append(end.Refs, commitlog.Ref{At: 2, Index: uint16(i)})
 	}
-	add(d.CommitOf(keys.Tag{1}, changes, blobs), nil)
+	second := d.CommitOf(keys.Tag{1}, changes, blobs)
+	add(second, nil)
 	var endBlobs [][]byte
 	for i := range ends {
 		c, blob := rawvault.Put(commitlog.MinBlob)
@@ -105,6 +106,15 @@ func TestCompactCut(t *testing.T) {
 	}
 	if h, err := e.Head(t.Context(), v.ID(), 3); err != nil || h.Root != v.Root(3) {
 		t.Errorf("head: %+v, %v", h, err)
+	}
+
+	// What a device has filled in again goes again.
+	again := &commitlog.Bundle{ID: 2, Commit: second.Commit, Blobs: blobs}
+	if _, err := e.Refill(t.Context(), engine.AppendRequest{Vault: v.ID(), Bundles: []*commitlog.Bundle{again}, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err = e.Compact(t.Context(), now); done.Blobs != n || err != nil {
+		t.Errorf("after filling in: %+v, %v", done, err)
 	}
 	fatal(e.Close())
 	before, after, err := embedded.Rewrite(dir)

@@ -18,6 +18,8 @@ func (e *Engine) Refill(ctx context.Context, r engine.AppendRequest) (size uint6
 	if r.Control != nil && len(r.Bundles) != 1 {
 		return 0, fmt.Errorf("%w: a control commit beside others", wire.ErrProtocol)
 	}
+	e.compactMu.Lock() // a change may have its blob again, with the object that it names
+	defer e.compactMu.Unlock()
 	var refused error
 	err = e.db.Update(func(tx *store.Tx) error {
 		refused = nil
@@ -69,6 +71,9 @@ func (e *Engine) refill(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 		if err := l.SetBlob(commitlog.ChangeID{Commit: b.ID, Index: uint16(i)}, blob); err != nil {
 			return nil, err
 		}
+	}
+	if c := compacted(tx, r.Vault); c != nil { // which looks at it once more
+		return nil, c.Delete(compactPlace)
 	}
 	return nil, nil
 }
