@@ -95,6 +95,8 @@ func TestRestoreFromCompacted(t *testing.T) {
 		_, err := v.Sync(ctx, vault.SyncOptions{Full: true}) // nothing to mend
 		fatal(t, err)
 		r.same(t, v)
+		_, err = v.Check(ctx, nil) // with all of the log, from nothing
+		fatal(t, err)
 	}
 
 	// What is gone is said to be, and how much there was of it is known.

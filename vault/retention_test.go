@@ -112,6 +112,10 @@ func TestRetentionVersions(t *testing.T) {
 		t.Errorf("on another device: %s", got)
 	}
 
+	if _, err := a.Check(ctx, nil); err != nil {
+		t.Errorf("looking through all of it: %v", err)
+	}
+
 	// A full sync has nothing to mend, a second run nothing to do, and a new device
 	// finds everything at the secondary.
 	_, err = a.Sync(ctx, vault.SyncOptions{Full: true})
