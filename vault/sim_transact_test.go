@@ -76,7 +76,11 @@ func (x *simTransact) end() {
 func (x *simTransact) serve(l *simLink) {
 	d := x.d
 	if l.live && !l.owner && l.engine.mode != PullOnly {
+		held := d.v.hold.Load()
 		for d.trans == x && d.link == l && x.advance(l) {
+		}
+		if d.link == l && held && !d.v.hold.Load() {
+			l.pump(nil) // it lets others go first, which wakes a session
 		}
 	}
 }
