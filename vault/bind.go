@@ -42,7 +42,9 @@ func (e *engine) begin() (out []wire.Message, err error) {
 		return out, nil
 	}
 	if e.past.urgent {
-		return e.askPast()
+		if out, err = e.askPast(); err != nil || e.past.urgent {
+			return out, err
+		}
 	}
 	return e.follow()
 }

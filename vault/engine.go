@@ -259,7 +259,10 @@ func (e *engine) idle() (out []wire.Message, err error) {
 		return out, err
 	}
 	if e.pastDue() {
-		return e.askPast()
+		if out, err = e.askPast(); err != nil || e.bottom > 0 {
+			return out, err
+		}
+		return e.pump() // that was the end of it, and what waited for that has its turn
 	}
 	return nil, nil
 }

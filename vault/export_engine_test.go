@@ -65,3 +65,26 @@ var CopyDir = simCopy
 // UnknownStub is what a session ends with that is held again with own commits in
 // full.
 var UnknownStub = errUnknownStub
+
+// TakePast verifies commits below the base as a session does that is cut before it
+// has looked at what they come to.
+func TakePast(v *Vault, items []wire.Item) error {
+	return v.update(func(s *state) error {
+		past, err := s.tx.Past(bucketLog, true)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			b, err := commitlog.ParseBundle(item.Data)
+			if err != nil {
+				return err
+			}
+			in := &incoming{bundle: b}
+			v.openAll([]*incoming{in})
+			if err := s.applyPast(past, in); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -32,13 +32,17 @@ type pastSession struct {
 // pastDue reports whether a piece of the log below the base has its turn, or has
 // been asked for.
 func (e *engine) pastDue() bool {
-	return e.bottom > 0 && e.owner == nil && !e.errand && e.mode != PushOnly && (e.past.urgent || e.full || e.stay || e.past.pieces < pastShare)
+	if e.bottom == 0 || e.owner != nil || e.errand {
+		return false
+	}
+	return e.full || e.mode != PushOnly && (e.stay || e.past.pieces < pastShare)
 }
 
-// askPast asks for the next piece.
+// askPast asks for the next piece. Where all have come it ends the log below the
+// base, and asks for nothing.
 func (e *engine) askPast() (out []wire.Message, err error) {
 	p := &e.past
-	if p.request != 0 || e.now.Before(p.rest) {
+	if p.request != 0 || !p.urgent && e.now.Before(p.rest) {
 		return nil, nil
 	}
 	err = e.v.view(func(s *state) error {
