@@ -339,7 +339,6 @@ func (c *Config) create(ctx context.Context) (*Result, error) {
 // enter makes the device's vault if need be and has it admitted.
 func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.Server, mayCreate bool) (r *Result, err error) {
 	r = &Result{Vault: f.Vault, Floor: f.Checkpoint}
-	enrolled := false
 	here, err := vault.Exists(c.Dir)
 	if err != nil {
 		return nil, err
@@ -359,10 +358,10 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 	}
 	before := v.Servers()
 	defer func() {
-		var empty, begun bool // nothing of the log is here; … but of what is live at a checkpoint
+		var empty, begun bool // nothing of the log is here; … or nothing that is used, and nothing else
 		if st, serr := v.Status(context.WithoutCancel(ctx)); serr == nil {
 			empty = st.Commits == 0
-			begun = st.Beginning
+			begun = st.Beginning && st.Pending == 0
 		}
 		if err != nil && here && empty {
 			// Nothing came of it: the vault goes on as it was, with the secondary
@@ -372,7 +371,7 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 		err = errors.Join(err, v.Close())
 		switch useless := errors.Is(err, vault.ErrNoBase); {
 		case err == nil:
-		case begun && (useless || vault.IsAlarm(err)), useless && !enrolled:
+		case begun && (useless || vault.IsAlarm(err)):
 			// What has come is not to be gone on with, and nothing else is here.
 			if err = errors.Join(err, vault.Remove(c.Dir)); useless {
 				whole := *c
@@ -392,7 +391,7 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 		return nil, err
 	}
 	if st.Enrolled {
-		enrolled, r.Already = true, true
+		r.Already = true
 		if r.Report, err = v.Sync(ctx, c.Sync); err != nil {
 			return nil, err
 		}

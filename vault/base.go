@@ -14,7 +14,8 @@ import (
 // A new device begins with a checkpoint, its base: it takes what is live there,
 // follows the log from there on, and the log below comes later, see past.go
 // (SPEC.md, "Starting from a checkpoint"). What is half here is nothing: until the
-// last live change has come the log is empty, and nobody reads records.
+// last live change has come the log is empty, and nobody reads or writes records
+// before this device is admitted.
 
 // ErrNoBase: the checkpoint that the secondary has is of no use to begin with. The
 // whole log is, see SyncOptions.Whole.
@@ -85,7 +86,7 @@ func (s *state) base() (*commitlog.Checkpoint, error) {
 func (e *engine) beginBase() error {
 	return e.v.view(func(s *state) error {
 		c, err := s.base()
-		if err != nil || s.log.Size() > 0 || e.owner == nil || e.owner.whole && c == nil || !s.outbox.Empty() {
+		if err != nil || s.log.Size() > 0 || e.owner == nil || c == nil && (e.owner.whole || !s.outbox.Empty()) {
 			return err // what was written here before keeps to the way that has no way back
 		}
 		if e.owner.whole {
@@ -144,8 +145,34 @@ func (e *engine) onBase(m *wire.Checkpoint) error {
 	if err != nil {
 		return &commitlog.CommitError{Err: err, Reason: "the checkpoint that the secondary serves"}
 	}
-	b.checkpoint = c
-	return e.v.update(func(s *state) error { return s.meta.Put(metaBase, c.Raw) })
+	return e.v.update(func(s *state) error {
+		if !s.outbox.Empty() { // by now: see beginBase
+			e.base = nil
+			return nil
+		}
+		b.checkpoint = c
+		return s.meta.Put(metaBase, c.Raw)
+	})
+}
+
+// beginning reports whether the log begins at a checkpoint, and this device is not
+// admitted yet. Until it is, nothing is read or written: what has come may not be
+// whole or true, and goes again where it is not.
+func (s *state) beginning() (bool, error) {
+	if s.meta.Get(metaBase) == nil {
+		return false, nil
+	}
+	a, err := s.log.Author(s.v.keys.device)
+	return a == nil, err
+}
+
+// begun returns [ErrIncomplete] while the vault is beginning.
+func (s *state) begun() error {
+	is, err := s.beginning()
+	if err == nil && is {
+		err = ErrIncomplete
+	}
+	return err
 }
 
 // onState takes live changes of the base.

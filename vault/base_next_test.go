@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -33,4 +34,46 @@ func TestRestoreBehindRemoval(t *testing.T) {
 	if st, err := v.Status(t.Context()); err != nil || st.Base != 0 {
 		t.Errorf("base %d, %v", st.Base, err)
 	}
+}
+
+// What is half here is nothing: before the device is admitted nobody reads it, or
+// writes what could be lost with it.
+func TestNothingIsUsedBeforeItIsWhole(t *testing.T) {
+	r := newRestoring(t, 6)
+	v := r.unenrolled(t.TempDir() + "/vault")
+	notes := v.Namespace("notes")
+	cut := 0
+	for n := 1; ; n++ {
+		l := &tapped{cut: n}
+		_, err := v.Enrol(t.Context(), r.root.Authority(), nil, l.options())
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		st, err := v.Status(t.Context())
+		fatal(t, err)
+		if !st.Beginning {
+			continue
+		}
+		cut++
+		if _, err := notes.Put(t.Context(), "mine", []byte("x")); !errors.Is(err, vault.ErrIncomplete) {
+			t.Errorf("cut after %d messages, written: %v", n, err)
+		}
+		if _, err := notes.Get(t.Context(), "both 0"); !errors.Is(err, vault.ErrIncomplete) {
+			t.Errorf("cut after %d messages, read: %v", n, err)
+		}
+		for rec, err := range notes.List(t.Context()) {
+			if !errors.Is(err, vault.ErrIncomplete) {
+				t.Errorf("cut after %d messages, listed: %v, %v", n, rec, err)
+			}
+		}
+	}
+	if cut < 3 {
+		t.Errorf("cut %d times", cut)
+	}
+	put(t, v, "mine", "x")
+	sync(t, v)
+	r.equal(t, v)
 }

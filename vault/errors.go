@@ -24,7 +24,7 @@ var (
 	ErrNotSelected = errors.New("the namespace is not selected for this device")
 	// ErrIncomplete: this has not come from the secondary yet, since the vault's store
 	// was made anew (see Rebuild), or its history begins at a checkpoint; a sync gets
-	// it.
+	// it. Before a device that begins there is admitted (see Enrol), that is everything.
 	ErrIncomplete = errors.New("the vault is being restored, and this is not here yet")
 	// ErrNotHere: the value is at the secondary and not on this device; see
 	// Namespace.Fetch.

@@ -18,6 +18,9 @@ import (
 // find is record for those who tell somebody what they have found, or that there is
 // nothing.
 func (s *state) find(key recordKey) (*entry, error) {
+	if err := s.begun(); err != nil {
+		return nil, err
+	}
 	e, err := s.record(key)
 	switch {
 	case err != nil:

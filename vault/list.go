@@ -117,6 +117,9 @@ func (n *Namespace) page(ctx context.Context, prefix string, after *string) ([]s
 	var names nameHeap
 	var seen int
 	err := v.view(func(s *state) error {
+		if err := s.begun(); err != nil {
+			return err
+		}
 		return s.records.ScanPrefix(tag[:], nil, func(k, b []byte) (bool, error) {
 			if seen++; seen%1024 == 0 && ctx.Err() != nil {
 				return false, ctx.Err()

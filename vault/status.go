@@ -23,7 +23,7 @@ type Status struct {
 	Commits    uint64         // size of the verified log
 	Base       uint64         // it began at a checkpoint of this size, and not all below is verified; 0: it is whole
 	Verified   uint64         // … of that, commits verified from the first one on
-	Beginning  bool           // what was live at a checkpoint has not come whole: there is no log yet
+	Beginning  bool           // it begins at a checkpoint and is not admitted yet: nothing is read or written
 	Checkpoint time.Time      // of this device's last checkpoint; zero: none
 	Heard      time.Time      // when another device signed the newest that came from one; zero: not known
 	Stale      bool           // that was more than a week ago, though this device is in contact: see SPEC.md, "Checkpoints"
@@ -174,7 +174,10 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 // addBase adds what is known of checkpoints.
 func (s *state) addBase(st *Status, now uint64) error {
 	st.Base = s.log.Base()
-	st.Beginning = st.Commits == 0 && s.meta.Get(metaBase) != nil
+	var err error
+	if st.Beginning, err = s.beginning(); err != nil {
+		return err
+	}
 	if past, err := s.tx.Past(bucketLog, false); err == nil {
 		st.Verified = past.Size()
 	} else if !errors.Is(err, store.ErrNotFound) {

@@ -75,6 +75,9 @@ type txn struct {
 // write makes a local change: it seals it, fixes what it supersedes, and puts
 // it into the outbox. Deleting what is not there does nothing.
 func (s *state) write(t *txn, c *change) (Revision, error) {
+	if err := s.begun(); err != nil {
+		return 0, err
+	}
 	v := s.v
 	tag := v.keys.tag(c.namespace)
 	key := v.keys.recordKey(tag, c.name)
