@@ -29,12 +29,16 @@ type baseSession struct {
 	control    []*commitlog.Excerpt // of a control commit that has not come whole
 	held       []*openedExcerpt     // to be stored with those that follow
 	holds      int                  // changes of these
+	holdsBytes int                  // … and bytes of what came
 }
 
-// baseBatch is how many live changes are stored in one transaction. The index is
-// in no order, so that each touches pages of its own, and a page is written once
-// for all in it; more take more memory.
-const baseBatch = 2048
+// baseBatch is how many live changes are stored in one transaction, or bytes. The
+// index is in no order, so that each touches pages of its own, and a page is written
+// once for all in it; more take more memory.
+const (
+	baseBatch      = 2048
+	baseBatchBytes = 16 << 20
+)
 
 // basePlace is how far the live changes of a base have come. It is kept under the
 // key "base place" as
@@ -185,13 +189,14 @@ func (e *engine) onState(m *wire.State) error {
 	if err != nil {
 		return &commitlog.CommitError{ID: commitlog.CommitID(b.checkpoint.Size), Err: err}
 	}
-	for _, x := range in {
+	for i, x := range in {
 		b.holds += len(x.Changes)
+		b.holdsBytes += len(m.Items[i].Data)
 	}
-	if b.held = append(b.held, in...); b.holds < baseBatch && !m.Done {
+	if b.held = append(b.held, in...); b.holds < baseBatch && b.holdsBytes < baseBatchBytes && !m.Done {
 		return nil
 	}
-	in, b.held, b.holds = b.held, nil, 0
+	in, b.held, b.holds, b.holdsBytes = b.held, nil, 0, 0
 	before, err := b.place.encode()
 	if err != nil {
 		return err
@@ -254,8 +259,9 @@ type baseTaker struct {
 	place   *basePlace
 	control []*commitlog.Excerpt
 	ix      *indexer
-	last    keys.DeviceID // whose commit was admitted last …
-	lastSeq uint64        // … and its last sequence number in the checkpoint
+	want    *commitlog.NamespaceState // what the checkpoint says of the namespace at place; nil: not looked up
+	last    keys.DeviceID             // whose commit was admitted last …
+	lastSeq uint64                    // … and its last sequence number in the checkpoint
 	leaf    commitlog.Hash
 	leafOf  commitlog.CommitID
 }
@@ -296,6 +302,13 @@ func (t *baseTaker) take(x *openedExcerpt) error {
 		}
 		t.place.sum.Add(id, t.leaf, x.Changes[i].Change.Entry)
 		t.place.id = id
+	}
+	// More than it names is not stored first and counted later.
+	if err := t.names(); err != nil {
+		return err
+	}
+	if t.place.sum.Count > t.want.Count || t.place.sum.Bytes > t.want.Bytes {
+		return t.refuse(x.ID, "more live changes in namespace %s than the %d that it names", h.Tag, t.want.Count)
 	}
 	if control {
 		return t.statements(x)
@@ -351,11 +364,10 @@ func (t *baseTaker) next(tag keys.Tag) error {
 			return &commitlog.CommitError{Err: commitlog.ErrNoGenesis, Reason: "the control log does not come first"}
 		}
 	} else {
-		i := slices.IndexFunc(t.c.Namespaces, func(n commitlog.NamespaceState) bool { return n.Tag == p.tag })
-		if i < 0 {
-			return fail("namespace %s is not in it", p.tag)
+		if err := t.names(); err != nil {
+			return err
 		}
-		if n := t.c.Namespaces[i]; n.Count != p.sum.Count || n.Bytes != p.sum.Bytes || n.Hash != p.sum.Sum() {
+		if n := t.want; n.Count != p.sum.Count || n.Bytes != p.sum.Bytes || n.Hash != p.sum.Sum() {
 			return fail("%d live changes came in namespace %s, and not the %d that it names", p.sum.Count, p.tag, n.Count)
 		}
 		if p.tag == ctl {
@@ -375,7 +387,22 @@ func (t *baseTaker) next(tag keys.Tag) error {
 	if tag == ctl && p.tag != (keys.Tag{}) || tag != ctl && p.tag != ctl && slices.Compare(tag[:], p.tag[:]) <= 0 {
 		return fail("namespaces are out of order")
 	}
-	p.tag, p.id, p.sum = tag, commitlog.ChangeID{}, commitlog.NewStateHash()
+	p.tag, p.id, p.sum, t.want = tag, commitlog.ChangeID{}, commitlog.NewStateHash(), nil
+	return nil
+}
+
+// names looks up what the checkpoint says of the namespace at the place.
+func (t *baseTaker) names() error {
+	if t.want != nil {
+		return nil
+	}
+	i, found := slices.BinarySearchFunc(t.c.Namespaces, t.place.tag, func(n commitlog.NamespaceState, tag keys.Tag) int {
+		return bytes.Compare(n.Tag[:], tag[:])
+	})
+	if !found {
+		return t.refuse(commitlog.CommitID(t.c.Size), "namespace %s is not in it", t.place.tag)
+	}
+	t.want = &t.c.Namespaces[i]
 	return nil
 }
 

@@ -1,11 +1,16 @@
 package vault_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -76,4 +81,44 @@ func TestNothingIsUsedBeforeItIsWhole(t *testing.T) {
 	put(t, v, "mine", "x")
 	sync(t, v)
 	r.equal(t, v)
+}
+
+// A secondary that sends live changes without end is stopped at the number that the
+// checkpoint names.
+func TestRestoreOfEndlessChanges(t *testing.T) {
+	r := newRestoring(t, 6)
+	v := r.unenrolled(t.TempDir() + "/vault")
+	states := 0
+	var last *commitlog.Excerpt
+	change := excerptsOf(func(x []*commitlog.Excerpt) []*commitlog.Excerpt {
+		last = x[len(x)-1]
+		last.Raw = slices.Clone(last.Raw)
+		binary.BigEndian.PutUint16(last.Raw[118:], 65535) // its number of changes
+		return x
+	})
+	l := &tapped{change: func(m wire.Message) []wire.Message {
+		s, ok := m.(*wire.State)
+		if !ok {
+			return []wire.Message{m}
+		}
+		change(m)
+		s.Done = false
+		out := []wire.Message{s}
+		c := &last.Changes[len(last.Changes)-1]
+		for range 100 {
+			more := &wire.State{Request: s.Request}
+			for range 100 {
+				c.Index++
+				data := commitlog.AppendExcerptChange(commitlog.AppendExcerpt(nil, last.ID, last.Raw, 1), c.Index, c.Change.Entry, c.Blob)
+				more.Items = append(more.Items, wire.Item{Kind: wire.ItemExcerpt, Data: data})
+			}
+			out = append(out, more)
+		}
+		states += len(out)
+		return out
+	}}
+	_, err := v.Enrol(t.Context(), r.root.Authority(), nil, l.options())
+	if !errors.Is(err, commitlog.ErrCheckpoint) || !strings.Contains(err.Error(), "more live changes") || len(l.queue) == 0 {
+		t.Errorf("got %v, %d of %d messages not read", err, len(l.queue), states)
+	}
 }
