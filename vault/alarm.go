@@ -135,7 +135,8 @@ func (v *Vault) Alarms(ctx context.Context) (out []*Alarm, err error) {
 
 // TryAgain lets the vault sync again after an alarm. It is durable when TryAgain
 // returns. The alarm is kept, see Alarms; where the secondary does it again, there
-// is a new one. Without an alarm it does nothing.
+// is a new one. What was verified of the log below a checkpoint that this device
+// began with is verified anew. Without an alarm it does nothing.
 func (v *Vault) TryAgain(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (v *Vault) TryAgain(ctx context.Context) error {
 			return err
 		}
 		a.Tried = v.conf.Now()
-		return errors.Join(s.putAlarm(s.meta.Get(metaAlarm), a), s.meta.Delete(metaAlarm))
+		return errors.Join(s.dropPast(), s.putAlarm(s.meta.Get(metaAlarm), a), s.meta.Delete(metaAlarm))
 	})
 }
 

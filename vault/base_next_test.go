@@ -122,3 +122,43 @@ func TestRestoreOfEndlessChanges(t *testing.T) {
 		t.Errorf("got %v, %d of %d messages not read", err, len(l.queue), states)
 	}
 }
+
+// A secondary is caught at a false history below the checkpoint. When the person lets
+// the device try again, nothing of it is left, and the true one is taken.
+func TestTrueHistoryAfterAFalseOne(t *testing.T) {
+	r := newRestoring(t, 6)
+	for _, cut := range []int{1, 5} {
+		v := r.unenrolled(t.TempDir() + "/vault")
+		_, err := v.Enrol(t.Context(), r.root.Authority(), nil, vault.SyncOptions{})
+		fatal(t, err)
+		st, err := v.Status(t.Context())
+		fatal(t, err)
+		l := &tapped{change: func(m wire.Message) []wire.Message {
+			if c, ok := m.(*wire.Commits); ok {
+				n := len(c.Items) - cut
+				c.Items[n].Data[8+216-1] ^= 1 // a signature
+				fatal(t, vault.TakePast(v, c.Items[:n]))
+				c.Items = c.Items[n:]
+			}
+			return []wire.Message{m}
+		}}
+		_, err = v.Sync(t.Context(), l.options())
+		if !errors.Is(err, commitlog.ErrSignature) {
+			t.Fatal(err)
+		}
+		if some, err := v.Status(t.Context()); err != nil || some.Verified == 0 || some.Verified >= st.Base {
+			t.Fatal(some.Verified, err)
+		}
+		fatal(t, v.TryAgain(t.Context()))
+		if none, err := v.Status(t.Context()); err != nil || none.Verified != 0 || none.Base != st.Base {
+			t.Errorf("%d of %d are verified, %v", none.Verified, none.Base, err)
+		}
+		for name, err := range v.Namespace("notes").List(t.Context()) {
+			fatal(t, err)
+			for _, err := range v.Namespace("notes").History(t.Context(), name.Name) {
+				fatal(t, err)
+			}
+		}
+		r.equal(t, v)
+	}
+}

@@ -1,7 +1,9 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
@@ -255,6 +257,93 @@ func (e *engine) endPast() error {
 	e.v.conf.Logger.Info("the whole history is verified", "commits", e.bottom)
 	e.bottom, e.past = 0, pastSession{}
 	return nil
+}
+
+// dropPast forgets what has come of the log below the base: after an alarm it may be
+// false, and what is true would not follow on from it.
+func (s *state) dropPast() error {
+	past, err := s.tx.Past(bucketLog, false)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := past.Drop(); err != nil {
+		return err
+	}
+	base := s.log.Base()
+	var gone [][]byte
+	err = s.versions.Scan(nil, func(k, _ []byte) (bool, error) {
+		id := parseChangeKey(k[32:])
+		if uint64(id.Commit) > base {
+			return true, nil
+		}
+		_, here, err := s.log.Change(id)
+		if err == nil && !here {
+			gone = append(gone, slices.Clone(k))
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range gone {
+		if err := s.versions.Delete(k); err != nil {
+			return err
+		}
+	}
+	if err := s.meta.Delete(metaPastControl); err != nil {
+		return err
+	}
+	return s.noteAgain()
+}
+
+// noteAgain keeps in mind, too, what commits above the base name that was here and is
+// not any more.
+func (s *state) noteAgain() error {
+	noted := make(map[commitlog.CommitID]bool)
+	for b := s.meta.Get(metaNoted); len(b) >= 8; b = b[8:] {
+		noted[commitlog.CommitID(be.Uint64(b))] = true
+	}
+	for id := commitlog.CommitID(s.log.Base() + 1); uint64(id) <= s.log.Size(); id++ {
+		if noted[id] {
+			continue
+		}
+		b, err := s.log.Commit(id)
+		if err != nil {
+			return err
+		}
+		for i := range b.Commit.Changes {
+			if noted[id], err = s.namesAbsent(b.Commit.Header.Device, b.Commit.Changes[i].Refs); err != nil {
+				return err
+			}
+			if noted[id] {
+				if err := s.note(id); err != nil {
+					return err
+				}
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// namesAbsent reports whether one of an author's refs names a change that is not here.
+func (s *state) namesAbsent(author keys.DeviceID, refs []commitlog.Ref) (bool, error) {
+	for _, r := range refs {
+		at := commitlog.CommitID(r.At)
+		if r.Own {
+			var err error
+			if at, err = s.log.OwnCommit(author, r.At); err != nil {
+				return false, err
+			}
+		}
+		if _, here, err := s.log.Change(commitlog.ChangeID{Commit: at, Index: r.Index}); err != nil || !here {
+			return !here, err
+		}
+	}
+	return false, nil
 }
 
 // note keeps in mind that a commit names what could not be looked at.

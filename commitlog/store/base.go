@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -224,4 +225,82 @@ func (p *Past) Done() error {
 		}
 	}
 	return nil
+}
+
+// Drop forgets what was stored of the log below the base: the log above is as it was
+// before any of it came, with what was live at the base. It is for what has turned
+// out to be false, and takes the memory of all keys of it.
+func (p *Past) Drop() error {
+	above, base := p.above, p.above.Base()
+	ended := make(map[commitlog.ChangeID]bool) // live at the base, and not any more
+	err := above.retired.Scan(commitKey(commitlog.CommitID(base+1)), func(k, _ []byte) (bool, error) {
+		if id := parseChangeID(k[8:]); uint64(id.Commit) <= base {
+			ended[id] = true
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	type item struct {
+		b   *Bucket
+		key []byte
+	}
+	var drop []item
+	below := func(b *Bucket, end []byte, fn func(k, v []byte) error) error {
+		return b.Scan(nil, func(k, v []byte) (bool, error) {
+			if bytes.Compare(k, end) >= 0 {
+				return false, nil
+			}
+			return true, fn(k, v)
+		})
+	}
+	end := commitKey(commitlog.CommitID(base + 1))
+	err = below(above.commits, end, func(k, raw []byte) error {
+		h, err := commitlog.ParseHeader(raw)
+		if err != nil {
+			return fmt.Errorf("%w: header of commit %d", ErrDamaged, be.Uint64(k))
+		}
+		kept := false
+		err = above.changes.ScanPrefix(k, nil, func(ck, _ []byte) (bool, error) {
+			if id := parseChangeID(ck); above.Live(h.Tag, id) || ended[id] {
+				kept = true
+			} else {
+				drop = append(drop, item{above.changes, bytes.Clone(ck)})
+			}
+			return true, nil
+		})
+		if !kept {
+			drop = append(drop, item{above.commits, bytes.Clone(k)},
+				item{above.sequences, sequenceKey(h.Device, h.Seq)}, item{above.leaves, leafKey(h.Device, commitlog.LeafHash(raw))})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = below(above.retired, end, func(k, _ []byte) error {
+		drop = append(drop, item{above.retired, bytes.Clone(k)})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	peaks := commitlog.Peaks(base)
+	err = below(above.tree, be.AppendUint64(nil, uint64(commitlog.TreeIndex(base))), func(k, _ []byte) error {
+		if !slices.Contains(peaks, int64(be.Uint64(k))) {
+			drop = append(drop, item{above.tree, bytes.Clone(k)})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, d := range drop {
+		if err := d.b.Delete(d.key); err != nil {
+			return err
+		}
+	}
+	delete(p.b.tx.pasts, p.name)
+	return p.b.DeleteBucket(pastName)
 }

@@ -252,3 +252,60 @@ func TestPastUnfinished(t *testing.T) {
 		return nil
 	})
 }
+
+// What was stored of another log below is dropped: the store is as before any of it
+// came, and takes the true one.
+func TestDropPast(t *testing.T) {
+	const base = 101
+	for _, growth := range []uint64{0, 60} {
+		h := newHistory(t, 7)
+		for h.size() < base+60 {
+			h.grow()
+		}
+		db := h.begin(base)
+		var n tally
+		h.update(db, func(l *store.Log, _ *store.Tx) error {
+			for l.Size() < base+growth {
+				for size := uint64(1); size < base; size++ {
+					fatal(t, l.Prove(size, h.roots[size]))
+				}
+				if !h.follow(l, &n) {
+					break
+				}
+			}
+			return nil
+		})
+		before := dump(t, db)
+		fork := newHistory(t, 7) // by the same authors
+		for fork.size() < base-5 {
+			fork.grow()
+		}
+		for fork.size() < base {
+			fork.data(fork.signers[2], tagE, fork.size(), commitlog.Change{Op: commitlog.OpPut}, commitlog.Change{Op: commitlog.OpPut})
+		}
+		for _, served := range []struct {
+			h  *history
+			to uint64
+		}{{fork, base - 1}, {h, base / 2}, {h, 1}} {
+			h.update(db, func(l *store.Log, tx *store.Tx) error {
+				p, err := tx.Past(logName, true)
+				fatal(t, err)
+				for p.Size() < served.to && err == nil {
+					err = served.h.verifyNext(p)
+				}
+				if p.Size() < min(served.to, base-5) {
+					t.Fatal(p.Size(), err)
+				}
+				fatal(t, p.Drop())
+				return nil
+			})
+			if diff := cmp.Diff(before, dump(t, db)); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+		h.update(db, func(_ *store.Log, tx *store.Tx) error {
+			h.verify(tx, base, base)
+			return nil
+		})
+	}
+}
