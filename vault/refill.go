@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -26,6 +27,8 @@ type refillMode struct {
 	last     commitlog.CommitID // of this device's log
 	answered uint64             // commits that the secondary has
 	lost     uint64             // of these it had not had
+
+	untaken map[commitlog.Hash]error // objects that it does not take, or that are not here, and why
 }
 
 // Refill sends to the vault's secondary the commits that this device has verified
@@ -62,8 +65,42 @@ func (v *Vault) Refill(ctx context.Context, a keys.Authority, token *wire.Token,
 		s.Connected = signingIn
 		return v.dial(ctx, o, s, id)
 	})
+	if err == nil {
+		err = v.update(func(s *state) error { return s.forgetAcked(refill.answered) })
+	}
 	r.tell.end(err)
 	return refill.lost, err
+}
+
+// forgetAcked forgets that commits of this device were acknowledged behind what the
+// secondary has now: it has lost them before they came back. They are sent again as
+// they are.
+func (s *state) forgetAcked(size uint64) error {
+	var lost [][]byte
+	err := s.acked.Scan(localKey(size+1), func(k, _ []byte) (bool, error) {
+		lost = append(lost, slices.Clone(k))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, at := range lost {
+		seq := slices.Clone(s.acked.Get(at))
+		if b := s.sent.Get(seq); b != nil {
+			sc, err := parseSent(slices.Clone(b))
+			if err != nil {
+				return err
+			}
+			sc.acked = 0
+			if err := s.sent.Put(seq, sc.encode()); err != nil {
+				return err
+			}
+		}
+		if err := s.acked.Delete(at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // complete returns ErrNotAll unless this device has what is live, and the log
@@ -148,6 +185,10 @@ func (r *refillMode) frame(e *engine) (out []wire.Message, err error) {
 			c := b.Commit
 			for i := range c.Changes {
 				ch := &c.Changes[i]
+				live := s.log.Live(c.Header.Tag, commitlog.ChangeID{Commit: next, Index: uint16(i)})
+				if err := r.untaken[ch.ObjectHash]; err != nil && live {
+					return fmt.Errorf("a long value of commit %d: %w", next, err)
+				}
 				if !ch.HasObject() || e.uploaded[ch.ObjectHash] {
 					continue
 				}
@@ -157,7 +198,7 @@ func (r *refillMode) frame(e *engine) (out []wire.Message, err error) {
 					e.object = &objectUpload{hash: ch.ObjectHash, size: ch.ObjectSize}
 					return nil
 				}
-				if s.log.Live(c.Header.Tag, commitlog.ChangeID{Commit: next, Index: uint16(i)}) {
+				if live {
 					return fmt.Errorf("%w: a long value of commit %d", ErrNotAll, next)
 				}
 			}
@@ -249,6 +290,20 @@ func (s *state) registrations(b *commitlog.Bundle) (*wire.Control, error) {
 		return nil
 	})
 	return out, err
+}
+
+// untaken notes in a session that fills the secondary again that an object does not
+// go there. The secondary would take its commit without it, which must not be where
+// it is live.
+func (e *engine) untaken(o *objectUpload, why error) {
+	if e.owner == nil || e.owner.refill == nil {
+		return
+	}
+	r := e.owner.refill
+	if r.untaken == nil {
+		r.untaken = make(map[commitlog.Hash]error)
+	}
+	r.untaken[o.hash] = why
 }
 
 func (e *engine) onRefilled(m *wire.Refilled) error {

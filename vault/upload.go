@@ -251,6 +251,7 @@ func (e *engine) pushObject() (out []wire.Message, err error) {
 		// dropped it since. The commit goes up without it and is refused; the others
 		// go on.
 		if o.wait == 0 {
+			e.untaken(o, ErrNotAll)
 			e.uploaded[o.hash], e.object = true, nil
 		}
 		return nil, nil
@@ -287,6 +288,9 @@ func (e *engine) onHave(h *wire.Have) error {
 	// is refused with the secondary's reason.
 	if h.Whole || h.Code != 0 {
 		e.uploaded[o.hash] = true
+	}
+	if !h.Whole && h.Code != 0 {
+		e.untaken(o, h.Code.Err())
 	}
 	switch {
 	case o.wait > 0:
