@@ -133,6 +133,8 @@ func TestTrueHistoryAfterAFalseOne(t *testing.T) {
 		fatal(t, err)
 		st, err := v.Status(t.Context())
 		fatal(t, err)
+		before, err := vault.IndexSize(v)
+		fatal(t, err)
 		l := &tapped{change: func(m wire.Message) []wire.Message {
 			if c, ok := m.(*wire.Commits); ok {
 				n := len(c.Items) - cut
@@ -152,6 +154,9 @@ func TestTrueHistoryAfterAFalseOne(t *testing.T) {
 		fatal(t, v.TryAgain(t.Context()))
 		if none, err := v.Status(t.Context()); err != nil || none.Verified != 0 || none.Base != st.Base {
 			t.Errorf("%d of %d are verified, %v", none.Verified, none.Base, err)
+		}
+		if after, err := vault.IndexSize(v); err != nil || after != before {
+			t.Errorf("%d records and versions, before %d, %v", after, before, err)
 		}
 		for name, err := range v.Namespace("notes").List(t.Context()) {
 			fatal(t, err)

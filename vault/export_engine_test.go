@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
@@ -87,4 +88,13 @@ func TakePast(v *Vault, items []wire.Item) error {
 		}
 		return nil
 	})
+}
+
+// IndexSize counts records and their versions.
+func IndexSize(v *Vault) (n int, err error) {
+	err = v.view(func(s *state) error {
+		count := func(_, _ []byte) (bool, error) { n++; return true, nil }
+		return errors.Join(s.records.Scan(nil, count), s.versions.Scan(nil, count), s.feed.Scan(nil, count))
+	})
+	return n, err
 }

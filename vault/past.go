@@ -293,10 +293,32 @@ func (s *state) dropPast() error {
 			return err
 		}
 	}
+	for _, k := range gone {
+		if err := s.dropEmpty(recordKey(k[:32])); err != nil {
+			return err
+		}
+	}
 	if err := s.meta.Delete(metaPastControl); err != nil {
 		return err
 	}
 	return s.noteAgain()
+}
+
+// dropEmpty takes a record out of the index that has no version any more.
+func (s *state) dropEmpty(key recordKey) error {
+	e, err := s.record(key)
+	if err != nil || e == nil || len(e.live) > 0 || len(e.pending) > 0 {
+		return err
+	}
+	any := false
+	err = s.versions.ScanPrefix(key[:], nil, func(_, _ []byte) (bool, error) {
+		any = true
+		return false, nil
+	})
+	if err != nil || any {
+		return err
+	}
+	return errors.Join(s.feed.Delete(localKey(uint64(e.rev))), s.dropRecord(key, e))
 }
 
 // noteAgain keeps in mind, too, what commits above the base name that was here and is
