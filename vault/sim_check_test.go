@@ -103,6 +103,9 @@ func (d *simDevice) setStrategy(txn int, namespace string, st Strategy) error {
 
 // op makes one write.
 func (d *simDevice) op(txn int, namespace string, o simOp, tx *Tx) error {
+	if d.beginning() {
+		return nil // ErrIncomplete
+	}
 	w, m := d.w, d.w.model
 	name := string(rune('a' + o.name))
 	r := simRecord{namespace, name}
@@ -184,10 +187,19 @@ func (d *simDevice) lacks(shown []*simWrite, err error) bool {
 	return may && shown[0].size > seal.MaxInline && errors.Is(err, ErrNotHere)
 }
 
+// beginning reports whether the device begins with a checkpoint and is not admitted:
+// then nothing is read or written.
+func (d *simDevice) beginning() (is bool) {
+	if err := d.v.view(func(s *state) (err error) { is, err = s.beginning(); return err }); err != nil {
+		d.w.fail("beginning", "%s: %v", d.name(), err)
+	}
+	return is
+}
+
 // look compares what the device shows with what it must show: the versions of
 // exactly the commits it has, and its own changes over them.
 func (d *simDevice) look() {
-	if d.v == nil {
+	if d.v == nil || d.beginning() {
 		return
 	}
 	d.counts()
