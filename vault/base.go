@@ -143,6 +143,9 @@ func (e *engine) onBase(m *wire.Checkpoint) error {
 	if err == nil && c.Vault != e.v.keys.vault {
 		err = commitlog.ErrVaultIDMismatch
 	}
+	if err == nil && c.Resets != 0 {
+		err = commitlog.ErrVersion // which this program cannot act on
+	}
 	if err == nil && (c.Size != m.Size || c.Device != m.Device) {
 		err = commitlog.ErrCheckpoint
 	}
@@ -193,7 +196,7 @@ func (e *engine) onState(m *wire.State) error {
 		b.holds += len(x.Changes)
 		b.holdsBytes += len(m.Items[i].Data)
 	}
-	if b.held = append(b.held, in...); b.holds < baseBatch && b.holdsBytes < baseBatchBytes && !m.Done {
+	if b.held = append(b.held, in...); !m.Done && !b.full() {
 		return nil
 	}
 	in, b.held, b.holds, b.holdsBytes = b.held, nil, 0, 0
@@ -252,6 +255,15 @@ func (e *engine) onState(m *wire.State) error {
 	return nil
 }
 
+// full reports whether what is held is to be stored. A control commit is stored as
+// a whole, so that none is half here after an interruption.
+func (b *baseSession) full() bool {
+	if n := len(b.held); n > 0 && b.held[n-1].Header.Kind == commitlog.KindControl && b.holdsBytes < 2*commitlog.MaxCommitBytes {
+		return false
+	}
+	return b.holds >= baseBatch || b.holdsBytes >= baseBatchBytes
+}
+
 // baseTaker takes the live changes of one STATE.
 type baseTaker struct {
 	s       *state
@@ -261,6 +273,7 @@ type baseTaker struct {
 	ix      *indexer
 	want    *commitlog.NamespaceState // what the checkpoint says of the namespace at place; nil: not looked up
 	last    keys.DeviceID             // whose commit was admitted last …
+	lastTag keys.Tag                  // … where
 	lastSeq uint64                    // … and its last sequence number in the checkpoint
 	leaf    commitlog.Hash
 	leafOf  commitlog.CommitID
@@ -335,7 +348,7 @@ func (t *baseTaker) take(x *openedExcerpt) error {
 
 // admit checks the author of an excerpt.
 func (t *baseTaker) admit(x *openedExcerpt) error {
-	if t.last != x.Header.Device {
+	if t.last != x.Header.Device || t.lastTag != x.Header.Tag {
 		author, err := t.s.log.Author(x.Header.Device)
 		if err != nil {
 			return err
@@ -344,7 +357,10 @@ func (t *baseTaker) admit(x *openedExcerpt) error {
 		if author == nil || !ok {
 			return t.refuse(x.ID, "device %s has no commits", x.Header.Device)
 		}
-		t.last, t.lastSeq = x.Header.Device, end.Seq
+		if !author.MayWrite(x.Header.Tag) {
+			return t.refuse(x.ID, "device %s may not write there", x.Header.Device)
+		}
+		t.last, t.lastTag, t.lastSeq = x.Header.Device, x.Header.Tag, end.Seq
 	}
 	if x.Header.Seq > t.lastSeq {
 		return t.refuse(x.ID, "sequence number %d after %d", x.Header.Seq, t.lastSeq)

@@ -318,6 +318,11 @@ func (e *engine) onRefilled(m *wire.Refilled) error {
 	if m.Size < r.answered {
 		return fmt.Errorf("%w: it has fewer commits than before", wire.ErrProtocol)
 	}
+	if m.Size > r.answered { // it may be another secondary, which has no checkpoint yet
+		if err := e.v.update(func(s *state) error { return s.meta.Delete(metaPosted) }); err != nil {
+			return err
+		}
+	}
 	r.lost += m.Size - r.answered
 	r.answered = m.Size
 	return nil

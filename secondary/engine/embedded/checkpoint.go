@@ -24,7 +24,7 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 		if err != nil {
 			return err
 		}
-		own.Control, own.Resets = c.Control, c.Resets // which are in blobs
+		own.Control = c.Control // which is in blobs; resets there are none yet
 		if err := own.Same(c); err != nil {
 			return refuse(err.Error())
 		}
