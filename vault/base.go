@@ -36,7 +36,7 @@ type baseSession struct {
 // index is in no order, so that each touches pages of its own, and a page is written
 // once for all in it; more take more memory.
 const (
-	baseBatch      = 2048
+	baseBatch      = 4096
 	baseBatchBytes = 16 << 20
 )
 
@@ -183,14 +183,14 @@ func (s *state) begun() error {
 }
 
 // onState takes live changes of the base.
-func (e *engine) onState(m *wire.State) error {
+func (e *engine) onState(m *openedState) error {
 	b := e.base
 	if b == nil || b.checkpoint == nil || m.Request != b.request {
 		return fmt.Errorf("%w: STATE that was not asked for", wire.ErrProtocol)
 	}
-	in, err := e.v.openExcerpts(m.Items)
-	if err != nil {
-		return &commitlog.CommitError{ID: commitlog.CommitID(b.checkpoint.Size), Err: err}
+	in := m.excerpts
+	if m.err != nil {
+		return &commitlog.CommitError{ID: commitlog.CommitID(b.checkpoint.Size), Err: m.err}
 	}
 	for i, x := range in {
 		b.holds += len(x.Changes)

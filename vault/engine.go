@@ -174,8 +174,10 @@ func (e *engine) receive(m wire.Message) error {
 		err = e.onMarked(m)
 	case *wire.Checkpoint:
 		err = e.onCheckpoint(m)
-	case *wire.State:
+	case *openedState:
 		err = e.onState(m)
+	case *wire.State:
+		return e.receive(e.v.opening(m))
 	case *wire.Proof:
 		err = e.onProof(m)
 	case *wire.Refilled:

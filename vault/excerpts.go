@@ -19,6 +19,24 @@ func (x *openedExcerpt) leaveOut() {
 	}
 }
 
+// An openedState is a STATE whose excerpts were opened before the engine's step.
+type openedState struct {
+	*wire.State
+	excerpts []*openedExcerpt
+	err      error
+}
+
+// opening opens what a message holds, if that takes long and needs nothing of the
+// store. It may be called beside a step of the engine.
+func (v *Vault) opening(m wire.Message) wire.Message {
+	if s, ok := m.(*wire.State); ok {
+		o := &openedState{State: s}
+		o.excerpts, o.err = v.openExcerpts(s.Items)
+		return o
+	}
+	return m
+}
+
 // openExcerpts decodes excerpts and opens their blobs, on all cores.
 func (v *Vault) openExcerpts(items []wire.Item) ([]*openedExcerpt, error) {
 	out := make([]*openedExcerpt, len(items))
