@@ -257,8 +257,8 @@ func (e *engine) idle() (out []wire.Message, err error) {
 	if e.size < e.need || !e.filled() {
 		return nil, nil
 	}
-	if out, err := e.checkpoints(); err != nil || len(out) > 0 {
-		return out, err
+	if out, err := e.checkpoints(); err != nil || len(out) > 0 || e.checkpoint.request != 0 {
+		return out, err // one thing after the other
 	}
 	if e.pastDue() {
 		if out, err = e.askPast(); err != nil || e.bottom > 0 {
