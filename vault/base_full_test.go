@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"slices"
+	gosync "sync"
 	"testing"
 	"time"
 
@@ -46,10 +47,13 @@ func TestCutAtTheEndOfThePast(t *testing.T) {
 		v := r.unenrolled(t.TempDir() + "/vault")
 		_, err := v.Enrol(t.Context(), r.root.Authority(), nil, vault.SyncOptions{})
 		fatal(t, err)
+		var mu gosync.Mutex // the session's goroutines read and step
 		var past []wire.Item
 		l := &tapped{change: func(m wire.Message) []wire.Message {
 			if c, ok := m.(*wire.Commits); ok {
+				mu.Lock()
 				past = append(past, c.Items...)
+				mu.Unlock()
 				c.Items = nil
 			}
 			return []wire.Message{m}
@@ -59,6 +63,8 @@ func TestCutAtTheEndOfThePast(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := l.options()
 		o.Step = func() {
+			mu.Lock()
+			defer mu.Unlock()
 			if len(past) > 0 {
 				cancel()
 			}

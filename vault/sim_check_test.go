@@ -93,6 +93,9 @@ func (d *simDevice) write(e *simEvent) {
 // setStrategy says how conflicts in a namespace are settled, unless that has been
 // said.
 func (d *simDevice) setStrategy(txn int, namespace string, st Strategy) error {
+	if d.beginning() {
+		return nil // ErrIncomplete
+	}
 	m := d.w.model
 	r := simRecord{namespace, aboutName}
 	if shown, _ := m.view(d.identity, r, d.size); len(shown) == 0 || shown[0].strategy != st {

@@ -326,8 +326,13 @@ func (r *runner) compare(ctx context.Context) error {
 	if err := r.enrol(ctx, restored, invite, false); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
-	if _, err := open(restored); err != nil {
+	fresh, err := open(restored)
+	if err != nil {
 		return err
+	}
+	// It has begun with a checkpoint: the versions before come with the history.
+	if _, err := fresh.Sync(ctx, vault.SyncOptions{Full: true}); err != nil {
+		return fmt.Errorf("verifying the history: %w", err)
 	}
 	if err := r.sync(ctx, vaults, names); err != nil {
 		return err
