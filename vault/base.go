@@ -36,7 +36,7 @@ type baseSession struct {
 // index is in no order, so that each touches pages of its own, and a page is written
 // once for all in it; more take more memory.
 const (
-	baseBatch      = 4096
+	baseBatch      = 2048
 	baseBatchBytes = 16 << 20
 )
 
