@@ -58,20 +58,7 @@ func newRestoring(t *testing.T, rounds int) *restoring {
 // equal checks that a device shows what the others show, and has a whole log.
 func (r *restoring) equal(t *testing.T, v *vault.Vault) {
 	t.Helper()
-	sync(t, v, r.a)
-	sameDigest(t, r.a, v)
-	st, err := v.Status(t.Context())
-	fatal(t, err)
-	want, err := r.a.Status(t.Context())
-	fatal(t, err)
-	if st.Base != 0 || st.Root != want.Root || st.Records != want.Records || st.Conflicts != want.Conflicts {
-		t.Errorf("base %d, root %v, %d records, %d conflicts; want 0, %v, %d, %d", st.Base, st.Root, st.Records, st.Conflicts, want.Root, want.Records, want.Conflicts)
-	}
-	for _, ns := range []string{"notes", "files"} {
-		if got, want := listed(t, v, ns), listed(t, r.a, ns); !slices.Equal(got, want) {
-			t.Errorf("%s: %q, want %q", ns, got, want)
-		}
-	}
+	r.same(t, v)
 	if got, want := versions(t, v), versions(t, r.a); !slices.Equal(got, want) {
 		t.Errorf("history:\n%q, want\n%q", got, want)
 	}

@@ -69,8 +69,8 @@ func (e *engine) claims() (out []claim, err error) {
 
 // prove asks for the proofs that are wanting, some at a time.
 func (e *engine) prove() (out []wire.Message) {
-	if e.bottom == 0 { // the log has become whole
-		e.unproven, e.proofs = nil, nil
+	if e.bottom == 0 { // the log has become whole: every root is known
+		e.unproven = nil
 	}
 	for len(e.unproven) > 0 && len(e.proofs) < maxProofs {
 		c := e.unproven[0]
@@ -87,7 +87,8 @@ func (e *engine) prove() (out []wire.Message) {
 
 func (e *engine) onProof(m *wire.Proof) error {
 	c, ok := e.proofs[m.Request]
-	if e.bottom == 0 && m.Request <= e.request {
+	if ok && e.bottom == 0 {
+		delete(e.proofs, m.Request)
 		return nil // it was asked for before the log became whole
 	}
 	if !ok || m.From != c.size || m.To != e.bottom {
