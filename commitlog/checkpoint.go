@@ -24,7 +24,7 @@ type Checkpoint struct {
 	Vault      keys.VaultID
 	Device     keys.DeviceID // who signed it
 	Size       uint64        // commits, from 1
-	Resets     uint64        // of these, with a reset statement
+	Resets     uint64        // reset statements in them
 	Time       uint64        // of signing, Unix ms
 	Control    ControlHead   // after Size commits
 	Peaks      []Hash        // roots of the complete subtrees, the largest first: one a bit of Size
@@ -155,7 +155,7 @@ func (c *Checkpoint) check() error {
 	switch {
 	case c.Device.IsZero():
 		return bad("signed by nobody")
-	case c.Size == 0 || c.Size >= MaxLog || c.Resets >= c.Size || c.Time >= 1<<48 || c.Control.Number == 0:
+	case c.Size == 0 || c.Size >= MaxLog || c.Resets >= c.Control.Number || c.Time >= 1<<48 || c.Control.Number == 0:
 		return bad("of no log")
 	case len(c.Peaks) != len(Peaks(c.Size)):
 		return bad("number of peaks")

@@ -19,7 +19,7 @@ const (
 	StatementRotate    StatementKind = 4 // a new epoch begins
 	StatementPolicy    StatementKind = 5 // retention, minimum version
 	StatementMove      StatementKind = 6 // another secondary takes over
-	StatementReset     StatementKind = 7 // the log goes on after its end was lost
+	StatementReset     StatementKind = 7 // this log goes on, and another one has ended
 )
 
 // A Statement is one entry of the control log: what the authority says about
@@ -95,12 +95,10 @@ type Move struct {
 	Binding   uint8
 }
 
-// Reset continues a log whose secondary lost its end: kept size u64 ‖ kept root
-// 32 ‖ lost size u64 ‖ lost root 32.
+// Reset says that the log in which it stands goes on, and that another one, of this
+// size and root, has ended (SPEC.md, "Resets"): lost size u64 ‖ lost root 32.
 type Reset struct {
-	KeptSize uint64
-	KeptRoot Hash
-	LostSize uint64
+	LostSize uint64 // from 1, below MaxLog
 	LostRoot Hash
 }
 
@@ -175,8 +173,6 @@ func (s *Statement) AppendBinary(dst []byte) ([]byte, error) {
 		dst = append(dst, s.Move.URL...)
 		dst = append(dst, s.Move.Binding)
 	case StatementReset:
-		dst = be.AppendUint64(dst, s.Reset.KeptSize)
-		dst = append(dst, s.Reset.KeptRoot[:]...)
 		dst = be.AppendUint64(dst, s.Reset.LostSize)
 		dst = append(dst, s.Reset.LostRoot[:]...)
 	default:
@@ -256,7 +252,10 @@ func ParseStatement(b []byte) (*Statement, error) {
 		}
 		s.Move = v
 	case StatementReset:
-		s.Reset = &Reset{KeptSize: r.u64(), KeptRoot: r.hash(), LostSize: r.u64(), LostRoot: r.hash()}
+		s.Reset = &Reset{LostSize: r.u64(), LostRoot: r.hash()}
+		if r.err == nil && (s.Reset.LostSize == 0 || s.Reset.LostSize >= MaxLog) {
+			return nil, fmt.Errorf("%w: a reset of a log of %d commits", ErrMalformed, s.Reset.LostSize)
+		}
 	default:
 		if r.err == nil {
 			return nil, fmt.Errorf("%w: statement kind %d", ErrVersion, kind)
@@ -338,6 +337,7 @@ func (c ControlHead) Follow(s *Statement, vault keys.VaultID, authority keys.Aut
 		if s.Policy.MinimumVersion > Version {
 			return fmt.Errorf("%w: the vault asks for version %d, this program has %d", ErrVersion, s.Policy.MinimumVersion, Version)
 		}
+	case StatementReset:
 	default:
 		return fmt.Errorf("%w: control statement of kind %d", ErrVersion, s.Kind())
 	}

@@ -102,7 +102,7 @@ func (s *Session) position(ctx context.Context, size uint64) (*wire.Bound, error
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Bound{Size: head.Size, Root: head.Root, Last: last, MaxObject: c.MaxObject, Retention: c.RetentionDays}, nil
+	return &wire.Bound{Size: head.Size, Root: head.Root, Last: last, Reset: head.Reset, MaxObject: c.MaxObject, Retention: c.RetentionDays}, nil
 }
 
 // grown hears that the log has grown.

@@ -35,6 +35,7 @@ type controlled interface {
 	Author(id keys.DeviceID) (*commitlog.Author, error)
 	SetAuthor(id keys.DeviceID, a *commitlog.Author) error
 	Authors(fn func(id keys.DeviceID, a *commitlog.Author) error) error
+	AddReset(id commitlog.CommitID) error
 }
 
 // follow applies the statements of a control commit, which l holds already, to it,
@@ -112,6 +113,8 @@ func applyStatement(l controlled, id commitlog.CommitID, st *commitlog.Statement
 		revoked := *a
 		revoked.Revoked = id
 		return l.SetAuthor(st.Revoke.Device, &revoked)
+	case commitlog.StatementReset:
+		return l.AddReset(id)
 	}
 	return nil
 }

@@ -19,8 +19,9 @@
 // A log is a bucket with these buckets in it. Numbers are big-endian, so that
 // keys are in log order.
 //
-//	head         "log"                   vault 16 ‖ authority keys 64 ‖ size u64 ‖ control tag 16 ‖ newest reset u64
+//	head         "log"                   vault 16 ‖ authority keys 64 ‖ size u64 ‖ control tag 16
 //	             "epochs"                n × (from size u64 ‖ epoch u32), ascending
+//	             "resets"                n × commit ID u64, one for each reset statement, ascending
 //	             "base"                  size u64, where the log began at a checkpoint
 //	             "base/" ‖ device 16     its last sequence number there
 //	             "proven/" ‖ size u64    root 32, below the base

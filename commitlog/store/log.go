@@ -21,7 +21,6 @@ type Log struct {
 	authority keys.AuthorityKeys
 	size      uint64
 	control   keys.Tag
-	reset     commitlog.CommitID
 
 	head, commits, changes, live, retired, restates, sequences, leaves, authors, tree *Bucket
 
@@ -130,7 +129,7 @@ func (l *Log) prepare(tx *Tx, name string) {
 
 func (l *Log) readHead() error {
 	h := l.head.Get([]byte("log"))
-	if len(h) != 112 {
+	if len(h) != 104 {
 		return fmt.Errorf("%w: log head of %d bytes", ErrDamaged, len(h))
 	}
 	copy(l.vault[:], h)
@@ -138,18 +137,16 @@ func (l *Log) readHead() error {
 	copy(l.authority.Auth[:], h[48:])
 	l.size = be.Uint64(h[80:])
 	copy(l.control[:], h[88:])
-	l.reset = commitlog.CommitID(be.Uint64(h[104:]))
 	return nil
 }
 
 func (l *Log) writeHead() error {
-	h := make([]byte, 0, 112)
+	h := make([]byte, 0, 104)
 	h = append(h, l.vault[:]...)
 	h = append(h, l.authority.Sign[:]...)
 	h = append(h, l.authority.Auth[:]...)
 	h = be.AppendUint64(h, l.size)
 	h = append(h, l.control[:]...)
-	h = be.AppendUint64(h, uint64(l.reset))
 	return l.head.Put([]byte("log"), h)
 }
 
@@ -193,7 +190,33 @@ func (l *Log) Size() uint64 { return l.size }
 func (l *Log) ControlTag() (keys.Tag, error) { return l.control, nil }
 
 // NewestReset returns the newest commit with a reset statement, 0 for none.
-func (l *Log) NewestReset() (commitlog.CommitID, error) { return l.reset, nil }
+func (l *Log) NewestReset() (commitlog.CommitID, error) {
+	return newestReset(l.head.Get(keyResets)), nil
+}
+
+// Resets returns the number of reset statements in the first size commits.
+func (l *Log) Resets(size uint64) uint64 { return countResets(l.head.Get(keyResets), size) }
+
+// AddReset records a reset statement in the commit, which is the newest one.
+func (l *Log) AddReset(id commitlog.CommitID) error {
+	return l.head.Put(keyResets, be.AppendUint64(bytes.Clone(l.head.Get(keyResets)), uint64(id)))
+}
+
+var keyResets = []byte("resets")
+
+func newestReset(b []byte) commitlog.CommitID {
+	if len(b) < 8 {
+		return 0
+	}
+	return commitlog.CommitID(be.Uint64(b[len(b)-8:]))
+}
+
+func countResets(b []byte, size uint64) (n uint64) {
+	for ; len(b) >= 8 && be.Uint64(b) <= size; b = b[8:] {
+		n++
+	}
+	return n
+}
 
 // ReadHash returns a stored hash of the tree.
 func (l *Log) ReadHash(index int64) (h commitlog.Hash, err error) {
@@ -477,7 +500,7 @@ func (l *Log) AnyRestate(tag keys.Tag) (any bool, err error) {
 // with the effects it returned. blobs has one element a change; nil: absent.
 // now is the time of the append in Unix ms. The blobs must not change until the
 // transaction ends. Control statements are the caller's to apply (SetAuthor,
-// SetEpoch, SetReset).
+// SetEpoch, AddReset).
 func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, now uint64) error {
 	if e.ID != commitlog.CommitID(l.size+1) {
 		panic("store: internal error: append of a commit checked for another place")

@@ -27,7 +27,7 @@ type Replay struct {
 	authority keys.AuthorityKeys
 	size      uint64
 	control   keys.Tag
-	reset     commitlog.CommitID
+	resets    []byte // as in the log's head
 	epochs    []byte // as in the bucket head
 	authors   map[keys.DeviceID]*commitlog.Author
 
@@ -74,7 +74,13 @@ func (r *Replay) Size() uint64 { return r.size }
 func (r *Replay) ControlTag() (keys.Tag, error) { return r.control, nil }
 
 // NewestReset returns the newest commit with a reset statement, 0 for none.
-func (r *Replay) NewestReset() (commitlog.CommitID, error) { return r.reset, nil }
+func (r *Replay) NewestReset() (commitlog.CommitID, error) { return newestReset(r.resets), nil }
+
+// AddReset records a reset statement in the commit, which is the newest one.
+func (r *Replay) AddReset(id commitlog.CommitID) error {
+	r.resets = be.AppendUint64(r.resets, uint64(id))
+	return nil
+}
 
 // Base returns 0: a replay begins with the first commit.
 func (r *Replay) Base() uint64 { return 0 }
@@ -290,7 +296,7 @@ func (r *Replay) Finish() error {
 		return differs("the log has %d commits, %d are there", l.size, r.size)
 	case l.vault != r.vault || l.authority != r.authority:
 		return differs("the log is of another vault")
-	case l.control != r.control || l.reset != r.reset:
+	case l.control != r.control || !bytes.Equal(l.head.Get(keyResets), r.resets):
 		return differs("the log's head")
 	case !bytes.Equal(l.head.Get([]byte("epochs")), r.epochs):
 		return differs("the epochs")

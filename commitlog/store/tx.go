@@ -15,6 +15,74 @@ type Tx struct {
 	dirty bool // the present call has written
 	logs  map[string]*Log
 	pasts map[string]*Past
+
+	above  *Tx // whose bucket this is a transaction in; nil: it is the whole store's
+	room   *bbolt.Bucket
+	within map[string]*Tx
+}
+
+// Within returns the transaction as it is in the bucket of that name, in which it
+// finds and makes buckets and logs as if that were the store; nil if there is none.
+// [Tx.Size] and [Tx.WriteTo] are the whole store's.
+func (tx *Tx) Within(name string) *Tx {
+	if in := tx.within[name]; in != nil {
+		return in
+	}
+	b := tx.Bucket(name)
+	if b == nil {
+		return nil
+	}
+	if tx.within == nil {
+		tx.within = make(map[string]*Tx)
+	}
+	in := &Tx{bolt: tx.bolt, above: tx, room: b.b}
+	tx.within[name] = in
+	return in
+}
+
+// wrote notes that the present call has written.
+func (tx *Tx) wrote() {
+	for ; tx != nil; tx = tx.above {
+		tx.dirty = true
+	}
+}
+
+// find returns the bucket of that name, nil if there is none.
+func (tx *Tx) find(name string) *bbolt.Bucket {
+	if tx.room != nil {
+		return tx.room.Bucket([]byte(name))
+	}
+	return tx.bolt.Bucket([]byte(name))
+}
+
+// Move moves the bucket of that name, with all in it, to another transaction of the
+// store, see [Tx.Within], which must have none of that name. What was written to the
+// bucket in this transaction is lost. What was read through any of them before,
+// buckets and logs, must not be used any more.
+func (tx *Tx) Move(name string, to *Tx) error {
+	tx.wrote()
+	err := tx.bolt.MoveBucket([]byte(name), tx.room, to.room)
+	tx.forget()
+	return err
+}
+
+// DeleteBucket removes the bucket of that name, with all in it. What was read through
+// the transaction before must not be used any more.
+func (tx *Tx) DeleteBucket(name string) error {
+	tx.wrote()
+	defer tx.forget()
+	if tx.room != nil {
+		return tx.room.DeleteBucket([]byte(name))
+	}
+	return tx.bolt.DeleteBucket([]byte(name))
+}
+
+// forget has everything looked up anew.
+func (tx *Tx) forget() {
+	for tx.above != nil {
+		tx = tx.above
+	}
+	tx.logs, tx.pasts, tx.within = nil, nil, nil
 }
 
 // fill is how full the pages of buckets are left whose keys only grow. bbolt's
@@ -23,7 +91,7 @@ const fill = 0.95
 
 // Bucket returns the bucket of that name, nil if there is none.
 func (tx *Tx) Bucket(name string) *Bucket {
-	return tx.wrap(tx.bolt.Bucket([]byte(name)))
+	return tx.wrap(tx.find(name))
 }
 
 // CreateBucket returns the bucket of that name and makes it if there is none.
@@ -31,8 +99,12 @@ func (tx *Tx) CreateBucket(name string) (*Bucket, error) {
 	if b := tx.Bucket(name); b != nil {
 		return b, nil
 	}
-	tx.dirty = true
-	b, err := tx.bolt.CreateBucket([]byte(name))
+	tx.wrote()
+	create := tx.bolt.CreateBucket
+	if tx.room != nil {
+		create = tx.room.CreateBucket
+	}
+	b, err := create([]byte(name))
 	return tx.wrap(b), err
 }
 
@@ -105,7 +177,7 @@ func (b *Bucket) bolt() *bbolt.Bucket {
 		return b.b
 	}
 	if b.parent == nil {
-		b.b = b.tx.bolt.Bucket([]byte(b.name))
+		b.b = b.tx.find(b.name)
 	} else {
 		b.b = b.parent.bolt().Bucket([]byte(b.name))
 	}
@@ -136,14 +208,14 @@ func (b *Bucket) CreateBucket(name string) (*Bucket, error) {
 	if in := b.Bucket(name); in != nil {
 		return in, nil
 	}
-	b.tx.dirty = true
+	b.tx.wrote()
 	in, err := b.bolt().CreateBucket([]byte(name))
 	return b.tx.wrap(in), err
 }
 
 // DeleteBucket removes the bucket of that name within b, with all in it.
 func (b *Bucket) DeleteBucket(name string) error {
-	b.tx.dirty = true
+	b.tx.wrote()
 	return b.bolt().DeleteBucket([]byte(name))
 }
 
@@ -160,25 +232,25 @@ func (b *Bucket) Get(key []byte) []byte {
 // Put sets the value of key. The key is copied; the value must not change until
 // the transaction ends.
 func (b *Bucket) Put(key, value []byte) error {
-	b.tx.dirty = true
+	b.tx.wrote()
 	return b.bolt().Put(key, value)
 }
 
 // Delete removes key; that there is none is no error.
 func (b *Bucket) Delete(key []byte) error {
-	b.tx.dirty = true
+	b.tx.wrote()
 	return b.bolt().Delete(key)
 }
 
 // Next returns the next number of the bucket's own sequence, from 1.
 func (b *Bucket) Next() (uint64, error) {
-	b.tx.dirty = true
+	b.tx.wrote()
 	return b.bolt().NextSequence()
 }
 
 // SetSequence makes n the last number that Next returned.
 func (b *Bucket) SetSequence(n uint64) error {
-	b.tx.dirty = true
+	b.tx.wrote()
 	return b.bolt().SetSequence(n)
 }
 

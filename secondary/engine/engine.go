@@ -111,8 +111,9 @@ type Compacted struct {
 
 // Head describes a log.
 type Head struct {
-	Size uint64         // commits
-	Root commitlog.Hash // at the smaller of Size and what was asked for
+	Size  uint64             // commits
+	Root  commitlog.Hash     // at the smaller of Size and what was asked for
+	Reset commitlog.CommitID // the newest commit with a reset; 0: none
 }
 
 // AppendRequest is what one author wants to append. With a condition or a

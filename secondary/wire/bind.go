@@ -44,12 +44,11 @@ func (t Tags) check() error {
 
 // Bind begins to follow the log after the device's position: BIND.
 type Bind struct {
-	_      struct{} `cbor:",toarray"`
-	Size   uint64   // commits that the device has verified
-	Root   commitlog.Hash
-	Resets uint32 // resets among them
-	Tags   Tags   // namespaces whose blobs are wanted; those of control commits always come
-	Flags  BindFlags
+	_     struct{} `cbor:",toarray"`
+	Size  uint64   // commits that the device has verified
+	Root  commitlog.Hash
+	Tags  Tags // namespaces whose blobs are wanted; those of control commits always come
+	Flags BindFlags
 }
 
 func (*Bind) Type() Type { return TypeBind }
@@ -64,12 +63,13 @@ func (b *Bind) check() error {
 // Bound answers BIND: BOUND. DOWNLOAD follows if the root is the device's own;
 // otherwise the log is not the one that the device knows, and nothing follows.
 type Bound struct {
-	_         struct{}       `cbor:",toarray"`
-	Size      uint64         // commits in the log
-	Root      commitlog.Hash // at the smaller of both sizes
-	Last      []byte         // header of this device's last commit in the log (the authority's, for the owner); empty: none
-	MaxObject uint64         // bytes of a sealed object that the secondary takes
-	Retention uint32         // days that superseded blobs are kept
+	_         struct{}           `cbor:",toarray"`
+	Size      uint64             // commits in the log
+	Root      commitlog.Hash     // at the smaller of both sizes
+	Last      []byte             // header of this device's last commit in the log (the authority's, for the owner); empty: none
+	Reset     commitlog.CommitID // the newest commit with a reset; 0: none
+	MaxObject uint64             // bytes of a sealed object that the secondary takes
+	Retention uint32             // days that superseded blobs are kept
 }
 
 func (*Bound) Type() Type { return TypeBound }
@@ -78,8 +78,8 @@ func (b *Bound) check() error {
 	if len(b.Last) != 0 && len(b.Last) != commitlog.HeaderSize {
 		return malformed("last header of %d bytes", len(b.Last))
 	}
-	if b.Size >= commitlog.MaxLog {
-		return malformed("size %d", b.Size)
+	if b.Size >= commitlog.MaxLog || uint64(b.Reset) > b.Size {
+		return malformed("size %d, reset in commit %d", b.Size, b.Reset)
 	}
 	return nil
 }

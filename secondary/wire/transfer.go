@@ -60,6 +60,7 @@ type Control struct {
 	_       struct{}       `cbor:",toarray"`
 	Epoch   uint32         // in force after the commit
 	Devices []Registration // admitted or revoked by it
+	Resets  uint16         // reset statements in it
 }
 
 func (c *Control) check() error {

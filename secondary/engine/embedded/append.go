@@ -130,6 +130,11 @@ func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *com
 		if err := setEpoch(l, r.Control.Epoch); err != nil {
 			return 0, unknown(err)
 		}
+		for range r.Control.Resets {
+			if err := l.AddReset(effects.ID); err != nil {
+				return 0, unknown(err)
+			}
+		}
 	}
 	if err := addSize(tx, r.Vault, effects.ID, uint64(b.EncodedSize())); err != nil {
 		return 0, unknown(err)
@@ -152,6 +157,9 @@ func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commi
 	}
 	if control == nil {
 		return nil, nil
+	}
+	if int(control.Resets) > len(c.Changes) {
+		return nil, refuse("%d resets in %d statements", control.Resets, len(c.Changes))
 	}
 	epoch, err := l.EpochAt(l.Size())
 	if err != nil {
@@ -176,12 +184,11 @@ func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commi
 		if d.ID() != d.Device {
 			return nil, refuse("device %s: its id is not that of its keys", d.Device)
 		}
-		if out[d.Device] != nil {
-			return nil, refuse("device %s: twice", d.Device)
-		}
-		known, err := l.Author(d.Device)
-		if err != nil {
-			return nil, err
+		known := out[d.Device] // one that is admitted and revoked in a lost log, and now in one commit
+		if known == nil {
+			if known, err = l.Author(d.Device); err != nil {
+				return nil, err
+			}
 		}
 		a := &commitlog.Author{Sign: d.Sign, Auth: d.Auth}
 		switch {

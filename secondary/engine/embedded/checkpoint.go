@@ -24,7 +24,7 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 		if err != nil {
 			return err
 		}
-		own.Control = c.Control // which is in blobs; resets there are none yet
+		own.Control, own.Resets = c.Control, l.Resets(c.Size) // the first is in blobs
 		if err := own.Same(c); err != nil {
 			return refuse(err.Error())
 		}

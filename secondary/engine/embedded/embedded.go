@@ -144,6 +144,9 @@ func (e *Engine) LastHeader(ctx context.Context, vault keys.VaultID, id keys.Dev
 func (e *Engine) Head(ctx context.Context, vault keys.VaultID, at uint64) (head engine.Head, err error) {
 	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
 		head.Size = l.Size()
+		if head.Reset, err = l.NewestReset(); err != nil {
+			return err
+		}
 		head.Root, err = l.RootAt(min(at, head.Size))
 		return err
 	})

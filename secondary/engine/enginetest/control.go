@@ -85,6 +85,42 @@ func testUnknownVault(t *testing.T, e engine.Engine) {
 	check("OpenState", err)
 }
 
+// testResets appends resets, and what is refused because of them.
+func testResets(t *testing.T, e engine.Engine) {
+	ctx := t.Context()
+	v := create(t, e)
+	d, gone := v.NewDevice(), v.NewDevice()
+	b, c := v.ControlCommit(d.Registration(false))
+	mustAppend(t, e, v, c, b)
+	mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 1))
+	head := func(want commitlog.CommitID) {
+		t.Helper()
+		if h, err := e.Head(ctx, v.ID(), 1); err != nil || h.Reset != want {
+			t.Fatalf("newest reset: %d, %v, want %d", h.Reset, err, want)
+		}
+	}
+	head(0)
+	early := *d
+	signed := d.Commit(keys.Tag{1}, 1)
+	*d = early
+
+	// Of two resets in one commit one is repeated; a device comes and goes with them.
+	b, c = v.ControlOf([]int{commitlog.MinBlob, commitlog.MinBlob, commitlog.MinBlob, commitlog.MinBlob}, gone.Registration(false), gone.Registration(true))
+	c.Resets = 2
+	mustAppend(t, e, v, c, b)
+	head(3)
+	if a, err := e.Author(ctx, v.ID(), gone.ID); err != nil || a.Revoked != 3 {
+		t.Errorf("admitted and revoked in one commit: %+v, %v", a, err)
+	}
+	refused(t, e, v, request(v, nil, signed), commitlog.ErrOrder)
+	mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 1))
+	head(3)
+	b, c = v.ControlCommit()
+	c.Resets = 1
+	mustAppend(t, e, v, c, b)
+	head(5)
+}
+
 func testRegistrations(t *testing.T, e engine.Engine) {
 	ctx := t.Context()
 	v := create(t, e)
@@ -101,11 +137,13 @@ func testRegistrations(t *testing.T, e engine.Engine) {
 	saved := *v
 	b, _ := v.ControlCommit()
 	for name, c := range map[string]*wire.Control{
-		"keys of another id":  {Epoch: 1, Devices: []wire.Registration{forged}},
-		"twice the same":      {Epoch: 1, Devices: []wire.Registration{registration, registration}},
-		"revoked and unknown": {Epoch: 1, Devices: []wire.Registration{d.Registration(true)}},
-		"an epoch left out":   {Epoch: 3},
-		"an epoch that ended": {Epoch: 0},
+		"keys of another id":          {Epoch: 1, Devices: []wire.Registration{forged}},
+		"twice the same":              {Epoch: 1, Devices: []wire.Registration{registration, registration}},
+		"revoked and unknown":         {Epoch: 1, Devices: []wire.Registration{d.Registration(true)}},
+		"an epoch left out":           {Epoch: 3},
+		"an epoch that ended":         {Epoch: 0},
+		"more resets than statements": {Epoch: 1, Resets: 2},
+		"revoked twice":               {Epoch: 1, Devices: []wire.Registration{registration, d.Registration(true), d.Registration(true)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, e, v, request(v, c, b), wire.ErrRegistration)

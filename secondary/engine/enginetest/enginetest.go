@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"Proof":          testProof,
 		"Refusals":       testRefusals,
 		"Registrations":  testRegistrations,
+		"Resets":         testResets,
 		"MaxDevices":     testMaxDevices,
 		"Objects":        testObjects,
 		"ObjectMissing":  testObjectMissing,
