@@ -117,7 +117,7 @@ func goldenStatements(t testing.TB) []*commitlog.Statement {
 		{Number: 4, Previous: prev, Rotate: &commitlog.Rotate{Epoch: 2, Grants: []commitlog.DeviceGrant{{Device: keys.DeviceID{1}, Grant: []byte("grant one")}, {Device: keys.DeviceID{2}, Grant: []byte("two")}}}},
 		{Number: 5, Previous: prev, Policy: &commitlog.Policy{RetentionDays: 30, MinimumVersion: 1}},
 		{Number: 6, Previous: prev, Move: &commitlog.Move{ServerKey: keys.VerifyKey{7}, URL: "wss://vault.example.net/", Binding: 1}},
-		{Number: 7, Previous: prev, Reset: &commitlog.Reset{LostSize: 12, LostRoot: commitlog.Hash{2}}},
+		{Number: 7, Previous: prev, Reset: &commitlog.Reset{Kept: 10, More: true, Leaves: []commitlog.Hash{{1}, {2}}}},
 	}
 }
 

@@ -95,13 +95,6 @@ type Move struct {
 	Binding   uint8
 }
 
-// Reset says that the log in which it stands goes on, and that another one, of this
-// size and root, has ended (SPEC.md, "Resets"): lost size u64 ‖ lost root 32.
-type Reset struct {
-	LostSize uint64 // from 1, below MaxLog
-	LostRoot Hash
-}
-
 // Kind returns the statement's kind, zero if nothing is set.
 func (s *Statement) Kind() StatementKind {
 	switch {
@@ -173,8 +166,7 @@ func (s *Statement) AppendBinary(dst []byte) ([]byte, error) {
 		dst = append(dst, s.Move.URL...)
 		dst = append(dst, s.Move.Binding)
 	case StatementReset:
-		dst = be.AppendUint64(dst, s.Reset.LostSize)
-		dst = append(dst, s.Reset.LostRoot[:]...)
+		return s.Reset.append(dst)
 	default:
 		return nil, fmt.Errorf("%w: empty statement", ErrMalformed)
 	}
@@ -252,9 +244,9 @@ func ParseStatement(b []byte) (*Statement, error) {
 		}
 		s.Move = v
 	case StatementReset:
-		s.Reset = &Reset{LostSize: r.u64(), LostRoot: r.hash()}
-		if r.err == nil && (s.Reset.LostSize == 0 || s.Reset.LostSize >= MaxLog) {
-			return nil, fmt.Errorf("%w: a reset of a log of %d commits", ErrMalformed, s.Reset.LostSize)
+		var err error
+		if s.Reset, err = parseReset(&r); err != nil {
+			return nil, err
 		}
 	default:
 		if r.err == nil {
