@@ -192,19 +192,28 @@ func (v *Vault) alarmed() error {
 	return a.Err()
 }
 
+// explainable reports whether a reset by the owner may be what the alarm comes from.
+func explainable(err error) bool {
+	return errors.Is(err, commitlog.ErrRollback) || errors.Is(err, commitlog.ErrFork) || errors.Is(err, commitlog.ErrOwnCommitMissing)
+}
+
 // keepAlarm keeps the alarm that a session has ended with, if it has, and returns the
 // session's error.
 func (e *engine) keepAlarm(err error) error {
 	var c *commitlog.CommitError
-	servers := e.v.Servers()
-	if !IsAlarm(err) || !errors.As(err, &c) || len(servers) == 0 {
+	v := e.v
+	if v.main != nil {
+		v = v.main
+	}
+	servers := v.Servers()
+	if err == e.standing || !IsAlarm(err) || !errors.As(err, &c) || len(servers) == 0 {
 		return err
 	}
 	a := &Alarm{
-		Kind: c.Err, Commit: c.ID, Reason: c.Reason, Time: e.v.conf.Now(),
+		Kind: c.Err, Commit: c.ID, Reason: c.Reason, Time: v.conf.Now(),
 		Secondary: servers[0].URL, Key: servers[0].Key, Said: e.said,
 	}
-	kerr := e.v.update(func(s *state) error {
+	kerr := v.update(func(s *state) error {
 		a.Size = s.log.Size()
 		var err error
 		if a.Root, err = s.log.RootAt(a.Size); err != nil {
@@ -225,8 +234,8 @@ func (e *engine) keepAlarm(err error) error {
 	if kerr != nil {
 		return fmt.Errorf("%w (and it could not be kept: %w)", err, kerr)
 	}
-	e.v.conf.Logger.Error("alarm: the sync is stopped", "err", err)
-	e.v.setRun(func(s *runState) { s.alarms++ })
+	v.conf.Logger.Error("alarm: the sync is stopped", "err", err)
+	v.setRun(func(s *runState) { s.alarms++ })
 	return err
 }
 

@@ -143,9 +143,6 @@ func (e *engine) onBase(m *wire.Checkpoint) error {
 	if err == nil && c.Vault != e.v.keys.vault {
 		err = commitlog.ErrVaultIDMismatch
 	}
-	if err == nil && c.Resets != 0 {
-		err = commitlog.ErrVersion // which this program cannot act on
-	}
 	if err == nil && (c.Size != m.Size || c.Device != m.Device) {
 		err = commitlog.ErrCheckpoint
 	}
@@ -502,7 +499,7 @@ func (t *baseTaker) signed() error {
 		return refuse(commitlog.ErrSignature, "of the checkpoint")
 	case author.Revoked != 0 || author.Scope != nil:
 		return fmt.Errorf("%w: it was signed by a device that is revoked, or does not have all", ErrNoBase)
-	case t.c.Control != t.s.controlHead(), authority == nil,
+	case t.c.Control != t.s.controlHead(), t.c.Resets != t.s.log.Resets(t.c.Size), authority == nil,
 		t.c.Authors[0] != commitlog.AuthorEnd{Seq: authority.LastSeq, Leaf: authority.LastLeaf, Seen: authority.LastSeen}:
 		return refuse(commitlog.ErrCheckpoint, "the control log is another")
 	}

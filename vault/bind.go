@@ -12,7 +12,7 @@ import (
 func (e *engine) bind() (out []wire.Message, err error) {
 	e.fetching = make(map[uint32]fetchRequest)
 	e.uploaded = make(map[commitlog.Hash]bool)
-	if e.owner == nil && e.mode != PullOnly {
+	if e.owner == nil && e.mode != PullOnly && e.standing == nil {
 		if err := e.v.retryAside(); err != nil {
 			return nil, err
 		}
@@ -29,6 +29,12 @@ func (e *engine) bind() (out []wire.Message, err error) {
 func (e *engine) begin() (out []wire.Message, err error) {
 	if e.heard.IsZero() {
 		e.heard = e.now
+	}
+	if e.reset.id != 0 {
+		return e.askReset(), nil
+	}
+	if e.standing != nil {
+		return e.follow()
 	}
 	if e.base != nil {
 		return e.askBase()
@@ -123,7 +129,7 @@ func (e *engine) onBound(b *wire.Bound) error {
 			return e.owner.refill.onBound(s, b)
 		}
 		refuse := func(err error, reason string, args ...any) error {
-			return &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)}
+			return e.mayBeReset(b, &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)})
 		}
 		ours := s.log.Size()
 		if b.Size < s.log.Base() {
@@ -141,6 +147,13 @@ func (e *engine) onBound(b *wire.Bound) error {
 		}
 		if e.acked, err = s.lastAcked(); err != nil {
 			return err
+		}
+		if uint64(b.Reset) > ours && (e.acked > 0 || e.standing != nil) && e.owner == nil && e.reset.known != b.Reset {
+			e.reset, e.leave = resetSession{id: b.Reset}, true
+			return nil
+		}
+		if e.standing != nil {
+			return e.standing
 		}
 		if b.Size < e.acked {
 			return refuse(commitlog.ErrOwnCommitMissing, "the secondary has %d commits, and has acknowledged one of this device as commit %d", b.Size, e.acked)

@@ -258,7 +258,7 @@ func (v *Vault) Floor(ctx context.Context) (f *keyfile.Checkpoint, err error) {
 			return nil
 		}
 		root, err := s.log.RootAt(size)
-		f = &keyfile.Checkpoint{Size: size, Root: root, Stated: s.controlHead().Number}
+		f = &keyfile.Checkpoint{Size: size, Root: root, Resets: s.log.Resets(size), Stated: s.controlHead().Number}
 		return err
 	})
 	return f, err

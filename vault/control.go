@@ -14,7 +14,9 @@ import (
 // that is not whole, understood and in its chain, and nothing after it is.
 // log is that in use, or the one below the base, head the key of its head.
 func (s *state) control(log *store.Log, headKey []byte, b *commitlog.Bundle) error {
+	var statements []*commitlog.Statement
 	head, err := s.v.keys.follow(log, parseControlHead(s.meta.Get(headKey)), b, func(st *commitlog.Statement) error {
+		statements = append(statements, st)
 		if st.Kind() != commitlog.StatementAddDevice {
 			return nil
 		}
@@ -24,7 +26,14 @@ func (s *state) control(log *store.Log, headKey []byte, b *commitlog.Bundle) err
 	if err != nil {
 		return err
 	}
-	return s.meta.Put(headKey, append(be.AppendUint64(nil, head.Number), head.Hash[:]...))
+	if err := s.meta.Put(headKey, append(be.AppendUint64(nil, head.Number), head.Hash[:]...)); err != nil || log != s.log {
+		return err
+	}
+	lost, err := lostBy(statements)
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	return s.afterReset(lost)
 }
 
 // A controlled is what control statements change: a log, or the replay of one.
@@ -52,6 +61,7 @@ func (k *keyring) follow(l controlled, head commitlog.ControlHead, b *commitlog.
 	if err != nil {
 		return refuse(fmt.Errorf("%w: %v", commitlog.ErrVersion, err))
 	}
+	var open *commitlog.LostLog // a reset whose next part has to come
 	for i, blob := range b.Blobs {
 		if blob == nil {
 			return refuse(fmt.Errorf("%w: content of a control statement", commitlog.ErrOmission))
@@ -65,6 +75,9 @@ func (k *keyring) follow(l controlled, head commitlog.ControlHead, b *commitlog.
 		}
 		st, err := commitlog.ParseStatement(p.Value)
 		if err != nil {
+			return refuse(err)
+		}
+		if open, err = goesOn(open, st); err != nil {
 			return refuse(err)
 		}
 		epoch, err := l.EpochAt(l.Size())
@@ -86,7 +99,27 @@ func (k *keyring) follow(l controlled, head commitlog.ControlHead, b *commitlog.
 		}
 		head = head.Next(p.Value)
 	}
+	if open != nil {
+		return refuse(fmt.Errorf("%w: a reset that does not end", commitlog.ErrControlFork))
+	}
 	return head, nil
+}
+
+// goesOn checks that a reset in several statements goes on, and returns what has
+// come of one that has not ended.
+func goesOn(open *commitlog.LostLog, st *commitlog.Statement) (*commitlog.LostLog, error) {
+	switch {
+	case st.Reset == nil && open != nil:
+		return nil, fmt.Errorf("%w: a reset that does not end", commitlog.ErrControlFork)
+	case st.Reset == nil:
+		return nil, nil
+	case open == nil:
+		open = &commitlog.LostLog{}
+	}
+	if err := open.Add(st.Reset); err != nil || !st.Reset.More {
+		return nil, err
+	}
+	return open, nil
 }
 
 // activeDevices counts the devices that are admitted and not revoked.
@@ -114,7 +147,9 @@ func applyStatement(l controlled, id commitlog.CommitID, st *commitlog.Statement
 		revoked.Revoked = id
 		return l.SetAuthor(st.Revoke.Device, &revoked)
 	case commitlog.StatementReset:
-		return l.AddReset(id)
+		if !st.Reset.More {
+			return l.AddReset(id)
+		}
 	}
 	return nil
 }

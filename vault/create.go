@@ -55,25 +55,29 @@ func createStore(path string, d *keyfile.Device, name string) (*store.DB, error)
 	if err != nil {
 		return nil, err
 	}
-	err = db.Update(func(tx *store.Tx) error {
-		if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
-			return err
-		}
-		for _, b := range slices.Concat(buckets, laterBuckets) {
-			if _, err := tx.CreateBucket(b); err != nil {
-				return err
-			}
-		}
-		b := tx.Bucket(bucketMeta)
-		if err := errors.Join(b.Put(metaVersion, []byte{schemaVersion}), b.Put(metaUnderstands, []byte{understands})); err != nil {
-			return err
-		}
-		return b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName))
-	})
+	err = db.Update(func(tx *store.Tx) error { return fillStore(tx, d, ring, name) })
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// fillStore makes what the store of a new vault has.
+func fillStore(tx *store.Tx, d *keyfile.Device, ring *keyring, name string) error {
+	if _, err := tx.CreateLog(bucketLog, d.Vault, d.Authority); err != nil {
+		return err
+	}
+	for _, b := range slices.Concat(buckets, laterBuckets) {
+		if _, err := tx.CreateBucket(b); err != nil {
+			return err
+		}
+	}
+	b := tx.Bucket(bucketMeta)
+	return errors.Join(
+		b.Put(metaVersion, []byte{schemaVersion}),
+		b.Put(metaUnderstands, []byte{understands}),
+		b.Put(metaName, ring.local.Seal(nil, []byte(name), metaName)),
+	)
 }
 
 // Vacant returns nil if Create may make a vault in dir: there is nothing, or what

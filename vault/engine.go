@@ -43,9 +43,11 @@ type engine struct {
 	past     pastSession
 
 	checkpoint checkpointSession
-	errand     bool // it is for one caller: nothing is done beside
-	stay       bool // the session goes on after it has come in step
-	leave      bool // it has to be bound anew
+	reset      resetSession
+	standing   error // the alarm that stands: the session only looks for a reset
+	errand     bool  // it is for one caller: nothing is done beside
+	stay       bool  // the session goes on after it has come in step
+	leave      bool  // it has to be bound anew
 
 	phase      phase
 	rebuilding bool               // the store was made anew, and the log has not all come since
@@ -206,6 +208,9 @@ func (e *engine) pump() (out []wire.Message, err error) {
 	if e.phase == phaseNew {
 		return e.begin()
 	}
+	if e.reset.id != 0 {
+		return nil, nil
+	}
 	if out, err = e.look(); err != nil || len(out) > 0 {
 		return out, err
 	}
@@ -280,6 +285,9 @@ func (e *engine) onError(m *wire.Error) error {
 	if m.Request == 0 || !errors.Is(m, wire.ErrNotFound) {
 		return m
 	}
+	if m.Request == e.reset.request {
+		return e.noReset(commitlog.ErrRollback, "the secondary has named a commit that it has not")
+	}
 	_, proof := e.proofs[m.Request]
 	if proof || m.Request == e.past.request || e.base != nil && m.Request == e.base.request {
 		return &commitlog.CommitError{Err: commitlog.ErrRollback, Reason: "the secondary has fewer commits than the checkpoint that it served"}
@@ -290,7 +298,7 @@ func (e *engine) onError(m *wire.Error) error {
 // pulled reports whether the log is here as far as the secondary named it, with
 // all that belongs to it.
 func (e *engine) pulled() bool {
-	return e.phase == phaseBound && e.size >= e.need && !e.rebuilding && e.filled()
+	return e.phase == phaseBound && e.reset.id == 0 && e.size >= e.need && !e.rebuilding && e.filled()
 }
 
 // inStep reports whether everything that the session is for is done: the log is
@@ -303,6 +311,10 @@ func (e *engine) inStep() (done bool, err error) {
 	err = e.v.view(func(s *state) (err error) {
 		if err = e.count(s); err != nil || !e.pulled() || e.frames > 0 || e.object != nil {
 			return err
+		}
+		if e.owner != nil && e.owner.merge != nil {
+			done = e.owner.merge.done
+			return nil
 		}
 		if e.owner != nil {
 			done, err = s.enrolled()

@@ -42,6 +42,22 @@ func (s *state) enrolment(a keys.Authority, now time.Time) (*commitlog.Bundle, e
 			return b, nil
 		}
 	}
+	statements, err := s.admission(a, now, size == 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.controlCommit(a, now, statements)
+	if err != nil {
+		return nil, err
+	}
+	encoded, _ := b.AppendBinary(nil)
+	return b, s.meta.Put(metaEnrol, encoded)
+}
+
+// controlCommit returns the next commit of the log, signed by the authority, with
+// these statements.
+func (s *state) controlCommit(a keys.Authority, now time.Time, statements []*commitlog.Statement) (*commitlog.Bundle, error) {
+	size, head := s.log.Size(), s.controlHead()
 	epoch, err := s.epoch()
 	if err != nil {
 		return nil, err
@@ -54,17 +70,19 @@ func (s *state) enrolment(a keys.Authority, now time.Time) (*commitlog.Bundle, e
 	if err != nil {
 		return nil, err
 	}
-	statements, err := s.admission(a, now, size == 0)
-	if err != nil {
-		return nil, err
-	}
 	sealer, err := s.v.keys.sealer(s.v.keys.control, epoch)
 	if err != nil {
 		return nil, err
 	}
 	b := &commitlog.Bundle{}
 	var changes []commitlog.Change
-	for _, value := range statements {
+	for _, st := range statements {
+		st.Number, st.Previous = head.Number+1, head.Hash
+		value, err := st.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		head = head.Next(value)
 		blob, err := sealer.Seal(nil, &seal.Payload{Form: seal.FormInline, HLC: tick(now, 0), Value: value})
 		if err != nil {
 			return nil, err
@@ -76,31 +94,14 @@ func (s *state) enrolment(a keys.Authority, now time.Time) (*commitlog.Bundle, e
 		Kind: commitlog.KindControl, Epoch: epoch, Tag: s.v.keys.control,
 		Seq: authority.LastSeq + 1, PrevLeaf: authority.LastLeaf, SeenSize: size, SeenRoot: root,
 	}, changes, func(m []byte) [64]byte { return a.Sign.Sign(keys.PurposeControl, s.v.keys.vault, m) })
-	if err != nil {
-		return nil, err
-	}
-	encoded, _ := b.AppendBinary(nil)
-	return b, s.meta.Put(metaEnrol, encoded)
+	return b, err
 }
 
-// admission returns the encoded statements that admit this device.
-func (s *state) admission(a keys.Authority, now time.Time, genesis bool) (out [][]byte, err error) {
-	head := s.controlHead()
-	add := func(st *commitlog.Statement) error {
-		st.Number, st.Previous = head.Number+1, head.Hash
-		b, err := st.AppendBinary(nil)
-		if err != nil {
-			return err
-		}
-		head = head.Next(b)
-		out = append(out, b)
-		return nil
-	}
+// admission returns the statements that admit this device, which are not numbered yet.
+func (s *state) admission(a keys.Authority, now time.Time, genesis bool) (out []*commitlog.Statement, err error) {
 	if genesis {
 		g := &commitlog.Genesis{Vault: s.v.keys.vault, Authority: a.Public(), Created: millis(now)}
-		if err := add(&commitlog.Statement{Genesis: g}); err != nil {
-			return nil, err
-		}
+		out = append(out, &commitlog.Statement{Genesis: g})
 	}
 	cert, err := keys.NewCertificate(a, s.v.keys.own, s.deviceName(s.v.keys.device), nil, now)
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *state) admission(a keys.Authority, now time.Time, genesis bool) (out []
 	if err != nil {
 		return nil, err
 	}
-	return out, add(&commitlog.Statement{AddDevice: &commitlog.AddDevice{Certificate: cert, Grant: grant}})
+	return append(out, &commitlog.Statement{AddDevice: &commitlog.AddDevice{Certificate: cert, Grant: grant}}), nil
 }
 
 // Enrolled reports whether the verified log admits this device. Where it has
@@ -131,6 +132,7 @@ type ownerMode struct {
 	create    bool // an empty log is to be begun
 	floor     *keyfile.Checkpoint
 	refill    *refillMode // not nil: it fills the secondary again, and admits nobody
+	merge     *mergeMode  // not nil: it brings two histories together
 	whole     bool        // the whole log, and not from a checkpoint on
 	tried     bool        // a control commit was sent …
 	at        uint64      // … for a log of this size
@@ -141,6 +143,9 @@ type ownerMode struct {
 func (o *ownerMode) pump(e *engine) (out []wire.Message, err error) {
 	if e.frames > 0 || o.tried && o.at == e.size {
 		return nil, nil
+	}
+	if o.merge != nil {
+		return o.merge.pump(e, o)
 	}
 	err = e.v.update(func(s *state) error {
 		out = nil
@@ -192,14 +197,19 @@ func (s *state) reaches(floor *keyfile.Checkpoint) error {
 	refuse := func(err error, reason string) error {
 		return &commitlog.CommitError{ID: commitlog.CommitID(floor.Size), Err: err, Reason: reason}
 	}
-	if size := s.log.Size(); size < floor.Size || floor.Resets > 0 {
-		return refuse(commitlog.ErrRollback, fmt.Sprintf("the secondary has %d commits, the key file knows of %d", size, floor.Size))
-	}
-	root, err := s.log.RootAt(floor.Size)
+	size := s.log.Size()
+	root, err := s.log.RootAt(min(floor.Size, size))
 	if err != nil {
 		return err
 	}
-	if root != commitlog.Hash(floor.Root) {
+	if size < floor.Size || root != commitlog.Hash(floor.Root) {
+		met, err := s.meets(floor.Size, commitlog.Hash(floor.Root), floor.Stated)
+		switch {
+		case err != nil || met:
+			return err
+		case size < floor.Size:
+			return refuse(commitlog.ErrRollback, fmt.Sprintf("the secondary has %d commits, the key file knows of %d", size, floor.Size))
+		}
 		return refuse(commitlog.ErrFork, "the key file knows another history")
 	}
 	stated := uint64(0) // statements are never superseded
@@ -229,6 +239,9 @@ func (o *ownerMode) answered(e *engine, u *wire.Uploaded) error {
 			// Another owner was faster.
 			e.need = max(e.need, o.at+1)
 		default:
+			if o.merge != nil {
+				return fmt.Errorf("bringing the histories together: %w", err)
+			}
 			return fmt.Errorf("admitting this device: %w", err)
 		}
 	}

@@ -76,6 +76,9 @@ func (e *engine) askPast() (out []wire.Message, err error) {
 
 // onCommits takes a piece of the log below the base.
 func (e *engine) onCommits(m *wire.Commits) error {
+	if e.reset.request != 0 && m.Request == e.reset.request {
+		return e.onReset(m)
+	}
 	p := &e.past
 	if p.request == 0 || m.Request != p.request {
 		return fmt.Errorf("%w: COMMITS that were not asked for", wire.ErrProtocol)
@@ -223,7 +226,7 @@ func (e *engine) endPast() error {
 		if err != nil {
 			return err
 		}
-		own.Control, own.Resets = parseControlHead(s.meta.Get(metaPastControl)), c.Resets
+		own.Control, own.Resets = parseControlHead(s.meta.Get(metaPastControl)), past.Resets(past.Size())
 		return c.Same(own)
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func (e *engine) probe() []wire.Message {
 // expects reports whether the secondary owes the device something.
 func (e *engine) expects() bool {
 	return e.phase != phaseBound || e.size < e.need || e.parts.Partial() || e.frames > 0 || e.object != nil ||
-		len(e.fetching) > 0 || e.marking || e.past.request != 0 || e.checkpoint.request != 0
+		len(e.fetching) > 0 || e.marking || e.past.request != 0 || e.checkpoint.request != 0 || e.reset.request != 0
 }
 
 // deadline returns when the engine wants to be stepped though nothing has come;

@@ -60,6 +60,9 @@ func (e *engine) claims() (out []claim, err error) {
 			return err
 		}
 		if e.owner != nil && e.owner.floor != nil {
+			if e.owner.floor.Resets < s.log.Resets(e.bottom) {
+				return fmt.Errorf("%w: the key file's floor may be of a log that was reset since", ErrNoBase)
+			}
 			out, err = s.unproven(claim{e.owner.floor.Size, e.owner.floor.Root}, out)
 		}
 		return err

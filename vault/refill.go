@@ -106,6 +106,19 @@ func (s *state) forgetAcked(size uint64) error {
 // complete returns ErrNotAll unless this device has what is live, and the log
 // from its beginning.
 func (v *Vault) complete() error {
+	if err := v.completeLive(); err != nil {
+		return err
+	}
+	return v.view(func(s *state) error {
+		if s.log.Base() > 0 {
+			return fmt.Errorf("%w: its history is not verified from the first commit on", ErrNotAll)
+		}
+		return nil
+	})
+}
+
+// completeLive returns ErrNotAll unless this device has what is live.
+func (v *Vault) completeLive() error {
 	return v.view(func(s *state) error {
 		lacks := func(what string) error { return fmt.Errorf("%w: %s", ErrNotAll, what) }
 		k, err := s.keeping()
@@ -115,8 +128,8 @@ func (v *Vault) complete() error {
 		switch {
 		case s.log.Size() == 0:
 			return lacks("it has no commit")
-		case s.log.Base() > 0 || s.meta.Get(metaRebuild) != nil:
-			return lacks("its history is not verified from the first commit on")
+		case s.meta.Get(metaRebuild) != nil:
+			return lacks("its store was made anew, and has not all of the log yet")
 		case !k.All() || s.meta.Get(metaSweep) != nil:
 			return lacks("it keeps a part of the vault")
 		case !s.missing.Empty():
@@ -249,35 +262,18 @@ func (s *state) registrations(b *commitlog.Bundle) (*wire.Control, error) {
 	}
 	out := &wire.Control{Epoch: epoch}
 	known := make(map[keys.DeviceID]wire.Registration)
-	err = s.log.EachLive(s.v.keys.control, func(id commitlog.ChangeID) error {
+	err = s.statements(0, func(id commitlog.ChangeID, st *commitlog.Statement) error {
 		if id.Commit > b.ID {
 			return nil
-		}
-		h, err := s.openChange(id)
-		if err != nil {
-			return err
-		}
-		if h == nil {
-			return fmt.Errorf("%w: a control statement does not open", ErrDamaged)
-		}
-		st, err := commitlog.ParseStatement(h.payload.Value)
-		if err != nil {
-			return err
 		}
 		var r wire.Registration
 		switch {
 		case st.AddDevice != nil:
-			cert := st.AddDevice.Certificate
-			r = wire.Registration{Device: cert.Device, Sign: cert.Sign, Auth: cert.Auth, KEMHash: sha256.Sum256(cert.KEM)}
-			if cert.Scope != nil {
-				r.Tags = wire.Tags{}
-				for _, e := range cert.Scope {
-					if e.Write {
-						r.Tags = append(r.Tags, e.Tag)
-					}
-				}
-			}
-			known[cert.Device] = r
+			r = registration(st.AddDevice.Certificate)
+			known[r.Device] = r
+		case st.Reset != nil && !st.Reset.More && id.Commit == b.ID:
+			out.Resets++
+			return nil
 		case st.Revoke != nil:
 			r = known[st.Revoke.Device]
 			r.Revoked = true
@@ -290,6 +286,20 @@ func (s *state) registrations(b *commitlog.Bundle) (*wire.Control, error) {
 		return nil
 	})
 	return out, err
+}
+
+// registration returns what the secondary is told of a device that is admitted.
+func registration(cert *keys.Certificate) wire.Registration {
+	r := wire.Registration{Device: cert.Device, Sign: cert.Sign, Auth: cert.Auth, KEMHash: sha256.Sum256(cert.KEM)}
+	if cert.Scope != nil {
+		r.Tags = wire.Tags{}
+		for _, e := range cert.Scope {
+			if e.Write {
+				r.Tags = append(r.Tags, e.Tag)
+			}
+		}
+	}
+	return r
 }
 
 // untaken notes in a session that fills the secondary again that an object does not

@@ -108,8 +108,25 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 	}
 }
 
-// attempt dials and holds one session. What it moved is in r.total afterwards.
+// attempt dials and holds one session, or, where the secondary goes on with another
+// history by the owner's word, changes over to that and then holds one more. What they
+// moved is in r.total afterwards.
 func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
+	again := engine{v: e.v, mode: e.mode, own: e.own, full: e.full, stay: e.stay, errand: e.errand}
+	err := r.once(ctx, e, dial)
+	var o *otherHistory
+	if !errors.As(err, &o) {
+		return err
+	}
+	if err := r.changeOver(ctx, o); err != nil {
+		return err
+	}
+	*e = again
+	return r.once(ctx, e, dial)
+}
+
+// once dials and holds one session.
+func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
 	select { // one session at a time
 	case r.v.slot <- struct{}{}:
 		defer func() { <-r.v.slot }()
@@ -119,8 +136,8 @@ func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
 		return ErrClosed
 	}
 	if e.owner == nil {
-		if err := r.v.alarmed(); err != nil {
-			return err
+		if e.standing = r.v.alarmed(); e.standing != nil && !explainable(e.standing) {
+			return e.standing
 		}
 	}
 	r.say(e.progress(StateConnecting))

@@ -144,10 +144,14 @@ const (
 	fateRefused             // refused, by the word of the secondary alone
 	fateTaken               // in the verified log
 	fatePassed              // the verified log has passed its place
+	fateLost                // it may have been in a log that was reset
 )
 
 // fate returns what has become of an attempt.
 func (s *state) fate(seq, seen uint64) (fate, error) {
+	if s.over(seq) {
+		return fateLost, nil
+	}
 	if s.log.Size() > seen {
 		id, err := s.log.OwnCommit(s.v.keys.device, seq)
 		if err != nil || id != 0 {

@@ -217,6 +217,8 @@ func (t *transaction) decide() error {
 	switch {
 	case f == fateTaken:
 		return t.end(nil)
+	case f == fateLost:
+		return t.end(fmt.Errorf("%w: the vault's history was reset by its owner", ErrOutcomeUnknown))
 	case f == fateRefused:
 		err := errors.New("the secondary refused it")
 		if w := t.v.why.Load(); w != nil && w.seq == t.seq {

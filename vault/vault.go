@@ -94,6 +94,10 @@ type Vault struct {
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
+
+	main  *Vault       // of the vault beside another one: that; see histories.go
+	room  string       // of the store that is this vault's; "": the store itself
+	fence sync.RWMutex // held alone while the vault changes over to another log
 }
 
 // Open opens the vault in dir. It never waits for the network. It returns
@@ -135,6 +139,9 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 	}
 	if err == nil {
 		err = v.addBuckets()
+	}
+	if err == nil {
+		err = v.finishChange()
 	}
 	if err == nil {
 		err = v.view((*state).plausible)
@@ -266,6 +273,8 @@ var (
 	metaSweep       = []byte("sweep")       // ID ‖ index: the change that the sweep looks at next
 	metaUnderstands = []byte("understands") // u8: what the program understood that has tried last what is in unread
 	metaAttempt     = []byte("attempt")     // a transaction through the secondary that is not decided; see serialised.go
+	metaReady       = []byte("ready")       // in the room for another log: the vault is to change over to it
+	metaOver        = []byte("over")        // u64: the highest sequence number that this device had signed with when it changed over
 	metaRebuild     = []byte("rebuild")     // ID ‖ header of a commit that the log is known to hold, while a rebuilt store has not all of the log; see rebuilding.go
 
 	metaRetention = []byte("retention") // versions u32 ‖ days u32: see Retention
@@ -305,6 +314,11 @@ type state struct {
 }
 
 func (v *Vault) open(tx *store.Tx) (*state, error) {
+	if v.room != "" {
+		if tx = tx.Within(v.room); tx == nil {
+			return nil, fmt.Errorf("%w: it has no room for another log", ErrDamaged)
+		}
+	}
 	s := &state{v: v, tx: tx}
 	var err error
 	if s.log, err = tx.Log(bucketLog); err != nil {
@@ -353,6 +367,8 @@ func (v *Vault) view(fn func(*state) error) error {
 // update runs fn in a write transaction, durable when it returns, and wakes
 // those who wait for what it did. fn may run more than once.
 func (v *Vault) update(fn func(*state) error) error {
+	v.fence.RLock()
+	defer v.fence.RUnlock()
 	var s *state
 	err := v.db.Update(func(tx *store.Tx) (err error) {
 		if s, err = v.open(tx); err != nil {
