@@ -14,8 +14,9 @@ import (
 
 // A Reseeded says what Reseed did.
 type Reseeded struct {
-	Lost    uint64 // commits that the secondary had lost, or never had
-	Created bool   // the vault was made there
+	Lost    uint64        // commits that the secondary had lost, or never had
+	Created bool          // the vault was made there
+	Merged  *vault.Merged // not nil: it had another history, and both were brought together
 	Report  *vault.Report
 }
 
@@ -25,9 +26,10 @@ type Reseeded struct {
 // other devices go on by themselves, if they know the secondary.
 //
 // The secondary must hold the beginning of this device's history, or nothing of it;
-// with another one it is [commitlog.ErrFork], and nothing is changed. An alarm is
-// taken back when all is there. It may be run again.
-func Reseed(ctx context.Context, c Config) (r *Reseeded, err error) {
+// with another one it is [commitlog.ErrFork], and nothing is changed, unless merge says
+// to bring the two together, see [vault.Vault.Merge]. An alarm is taken back when all is
+// there. It may be run again.
+func Reseed(ctx context.Context, c Config, merge bool) (r *Reseeded, err error) {
 	f, err := c.openKey()
 	if err != nil {
 		return nil, err
@@ -67,6 +69,9 @@ func Reseed(ctx context.Context, c Config) (r *Reseeded, err error) {
 		}
 		r.Lost, err = v.Refill(ctx, authority, &c.Invite.Token, c.Sync)
 		r.Created = err == nil
+	}
+	if merge && errors.Is(err, commitlog.ErrFork) {
+		r.Merged, err = v.Merge(ctx, authority, c.Sync)
 	}
 	if err != nil {
 		return nil, err

@@ -30,11 +30,11 @@ func TestReseed(t *testing.T) {
 		fatal(t, os.RemoveAll(filepath.Join(s.Dir, f)))
 	}
 	s.Start()
-	if _, err := onboarding.Reseed(t.Context(), config(dir+"/a", key, nil)); !errors.Is(err, onboarding.ErrNotThere) {
+	if _, err := onboarding.Reseed(t.Context(), config(dir+"/a", key, nil), false); !errors.Is(err, onboarding.ErrNotThere) {
 		t.Errorf("without an invite: %v", err)
 	}
 	again := s.Invite()
-	r, err := onboarding.Reseed(t.Context(), config(dir+"/a", key, &again))
+	r, err := onboarding.Reseed(t.Context(), config(dir+"/a", key, &again), false)
 	fatal(t, err)
 	if !r.Created || r.Lost == 0 {
 		t.Errorf("made anew: %+v", r)
@@ -42,7 +42,7 @@ func TestReseed(t *testing.T) {
 
 	to := other.Invite()
 	for i, d := range []string{"/a", "/b"} {
-		r, err := onboarding.Reseed(t.Context(), config(dir+d, key, &to))
+		r, err := onboarding.Reseed(t.Context(), config(dir+d, key, &to), false)
 		fatal(t, err)
 		if i == 1 && (r.Lost != 0 || r.Created) {
 			t.Errorf("the second device has brought %+v", r)

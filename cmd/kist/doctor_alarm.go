@@ -97,6 +97,9 @@ func (a *app) explainAlarm(alarm *vault.Alarm) {
 	}
 	paragraph(e.may)
 	paragraph("Nothing of it was taken over. What is on this device stays, and can be read and written; what you write waits here. Nothing is sent or received until you say so.")
+	if errors.Is(alarm.Kind, commitlog.ErrFork) || errors.Is(alarm.Kind, commitlog.ErrRollback) || errors.Is(alarm.Kind, commitlog.ErrOwnCommitMissing) {
+		paragraph("If you bring it in order on another device with kist secondary reseed --merge, this one goes on by itself when it syncs.")
+	}
 	paragraph(e.do)
 	fmt.Fprint(a.stdout, `
 What you can do:
@@ -106,6 +109,12 @@ What you can do:
   kist doctor --try-again       sync again, once you know why: if it is not repaired,
                                 the alarm comes again
 `)
+	if errors.Is(alarm.Kind, commitlog.ErrFork) {
+		fmt.Fprint(a.stdout, `  kist secondary reseed --merge --key FILE
+                                if it was restored from a backup, and others have written
+                                since: bring both histories together, on one device
+`)
+	}
 	if errors.Is(alarm.Kind, commitlog.ErrRollback) || errors.Is(alarm.Kind, commitlog.ErrOwnCommitMissing) || errors.Is(alarm.Kind, commitlog.ErrNoGenesis) {
 		fmt.Fprint(a.stdout, `  kist secondary reseed --key FILE
                                 fill the secondary again with what this device has; with

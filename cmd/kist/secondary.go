@@ -26,6 +26,7 @@ func newSecondary(a *app) *cobra.Command {
 
 func newReseed(a *app) *cobra.Command {
 	s := &setup{app: a}
+	merge := false
 	cmd := &cobra.Command{
 		Use:   "reseed [INVITE] --key FILE",
 		Short: "fill a secondary with what this device has",
@@ -39,9 +40,17 @@ other device run the same command with the same invite.
 
 Use the device that has the most commits (kist status shows how many), before
 anything new is written to that secondary. It must hold the beginning of this device's
-history and nothing else; otherwise nothing is changed.`,
+history and nothing else; otherwise nothing is changed.
+
+Where somebody has written to it since it was restored, each side has what the other
+lacks. With --merge this device brings them together: the secondary's history goes on,
+what this device's says and it does not is written there again, and where both changed a
+record, both versions are kept (kist conflicts). The other devices follow when they sync.
+Before you do that, be sure that the secondary was restored from a backup, or
+that you trust it: it could have hidden changes, and shown each device something else.`,
 		Example: `  kist secondary reseed --key ~/usb/me.kistkey
-  kist secondary reseed kistinvite1… --key ~/usb/me.kistkey`,
+  kist secondary reseed kistinvite1… --key ~/usb/me.kistkey
+  kist secondary reseed --merge --key ~/usb/me.kistkey`,
 		Args:        between(0, 1),
 		Annotations: annotate(vaultAlone),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,7 +78,7 @@ history and nothing else; otherwise nothing is changed.`,
 			}
 			ctx, m := s.meter(ctx, url, openTime)
 			c.Sync = m.options(vault.TwoWay)
-			r, err := onboarding.Reseed(ctx, c)
+			r, err := onboarding.Reseed(ctx, c, merge)
 			err = m.end(ctx, err)
 			switch {
 			case errors.Is(err, onboarding.ErrNotThere):
@@ -77,7 +86,10 @@ history and nothing else; otherwise nothing is changed.`,
 					hint: "ask who runs it for an invite (kistd invite), then kist secondary reseed INVITE --key " + quote(s.key)}
 			case errors.Is(err, commitlog.ErrFork):
 				return &failure{code: exitIntegrity, text: "the secondary holds another history than this device: somebody has written there since it was restored. Nothing was changed", err: err,
-					hint: "kist export DIR keeps what is here; kist restore --vault OTHER --key FILE gets what is there, and kist import brings the two together"}
+					hint: "kist doctor says more; kist secondary reseed --merge --key " + quote(s.key) + " brings both together"}
+			case errors.Is(err, vault.ErrNotAll):
+				return &failure{code: exitConflict, text: "this device cannot do that: it does not have everything. Nothing was changed", err: err,
+					hint: "run it on the device that has the most commits (kist status shows how many)"}
 			case err != nil:
 				return err
 			}
@@ -86,6 +98,7 @@ history and nothing else; otherwise nothing is changed.`,
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&s.key, "key", "", "the key file (`FILE`)")
+	cmd.Flags().BoolVar(&merge, "merge", false, "where the secondary has another history, bring both together")
 	return cmd
 }
 
@@ -97,7 +110,10 @@ func (s *setup) reseeded(cmd *cobra.Command, r *onboarding.Reseeded) error {
 	if s.json {
 		return s.printJSON(result{Version: jsonVersion, Type: "result", Done: "reseeded", Lost: &r.Lost, Report: reportJSON(r.Report), Status: sum.json(s.vaultDir)})
 	}
-	if r.Lost == 0 {
+	if m := r.Merged; m != nil {
+		s.tell("%s two histories: %s in common, %s of this device's written there again, %s were there", s.out.Green("merged"),
+			plural(m.Kept, "commit", "commits"), plural(m.Lost, "commit", "commits"), plural(m.Theirs, "commit", "commits"))
+	} else if r.Lost == 0 {
 		s.tell("%s has everything: nothing was missing there", s.show(sum.st.Secondary))
 	} else {
 		s.tell("%s %s to %s", s.out.Green("sent"), plural(r.Lost, "commit", "commits"), s.show(sum.st.Secondary))
