@@ -6,6 +6,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/testonly"
 )
 
 // Two histories (SPEC.md, "Resets"): somebody has written to a secondary that was
@@ -110,6 +111,9 @@ func (v *Vault) change(side *Vault, o *otherHistory) error {
 	})
 	if err != nil {
 		return err
+	}
+	if testonly.BetweenRooms != nil {
+		testonly.BetweenRooms(v.dir)
 	}
 	if err := v.finishChange(); err != nil {
 		return err

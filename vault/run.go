@@ -154,6 +154,10 @@ func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
 	r.total = r.total.plus(&e.report)
 	r.last = e.progress("")
 	r.tell.keep(r.last)
+	var o *otherHistory
+	if e.standing != nil && ctx.Err() == nil && !errors.As(err, &o) {
+		return e.standing // whatever became of looking for a way out
+	}
 	return e.keepAlarm(err)
 }
 

@@ -19,3 +19,7 @@ var ScryptWorkFactor int
 // opened treated like large ones, so that tests can see what is found when it is
 // read. It is set before a store is opened.
 var ShallowOpen bool
+
+// BetweenRooms, if not nil, is called by a vault that changes over to another log, when
+// the first half of that is durable and the second has not begun.
+var BetweenRooms func(dir string)
