@@ -51,7 +51,7 @@ var rooms = []room{
 	{1, "secondary/engine/embedded", "keys commitlog commitlog/store secondary/wire secondary/engine internal/durable", ""},
 
 	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable", "github.com/gorilla/websocket golang.org/x/sys"},
-	{2, "vault", "keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
+	{2, "vault", "internal/testonly keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
 	{2, "internal/agent", "", ""},
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
