@@ -3,7 +3,6 @@ package secondary
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 
 	"github.com/kistvault/kist/commitlog"
@@ -13,13 +12,14 @@ import (
 // answer maps an error to what a device is told of it. This is the one place
 // that does. What has no code is the server's own trouble: it is logged, and the
 // device learns that there is some.
-func answer(log *slog.Logger, err error) *wire.Error {
+func (s *Session) answer(err error) *wire.Error {
 	code := wire.CodeOf(err)
 	if code == 0 && errors.Is(err, context.Canceled) { // Shutdown ran out of time
 		code, err = wire.CodeShutdown, wire.ErrShutdown
 	}
 	if code == 0 {
-		log.Error("session failed", "err", err)
+		s.server.config.Logger.Error("session failed", "conn", s.name, "err", err)
+		s.server.noteTrouble(err)
 		return wire.NewError(wire.CodeInternal, "")
 	}
 	var e *wire.Error

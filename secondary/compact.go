@@ -26,6 +26,7 @@ func (s *Server) CompactDaily(ctx context.Context) {
 		done, err := c.Engine.Compact(ctx, c.Now().Add(-time.Duration(c.RetentionDays)*day))
 		if err != nil && !errors.Is(err, context.Canceled) {
 			c.Logger.Error("compaction", "err", err)
+			s.noteTrouble(err)
 		}
 		if done.Blobs+done.Objects > 0 {
 			c.Logger.Info("compacted", "blobs", done.Blobs, "objects", done.Objects, "bytes", done.Bytes)

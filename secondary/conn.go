@@ -43,7 +43,7 @@ func (c *conn) read() {
 	defer c.server.finished.Done()
 	defer c.server.dismiss(c)
 	err := c.serve()
-	c.server.config.Logger.Debug("connection ends", "reason", err)
+	c.server.config.Logger.Debug("connection ends", "conn", c.session.name, "reason", err)
 	c.session.Close()
 	if m := lastError(err); m != nil {
 		c.say(m)
@@ -116,7 +116,7 @@ func (c *conn) write() {
 		}
 		var err error
 		if buf, err = wire.Append(buf[:0], m); err != nil {
-			c.server.config.Logger.Error("message cannot be sent", "type", m.Type(), "err", err)
+			c.server.config.Logger.Error("message cannot be sent", "conn", c.session.name, "type", m.Type(), "err", err)
 		} else {
 			err = c.frames.Write(buf)
 		}

@@ -38,10 +38,6 @@ var (
 	ErrNewerDataDir = errors.New("the data directory belongs to a newer kistd")
 )
 
-// dataVersion is the version of a data directory's layout that this program
-// reads and writes.
-const dataVersion = "1"
-
 // serverKeyHRP begins the text of a server's key.
 const serverKeyHRP = "KIST-SERVER-KEY-"
 
@@ -53,20 +49,24 @@ const serverKeyHRP = "KIST-SERVER-KEY-"
 //	server.key     the server's identity: an Ed25519 seed as text, mode 0600
 //	tls.crt tls.key   a certificate of its own, for where none is given
 //	address.json   how devices reach the server
+//	acme/          account and certificate of a certificate authority
 //	kist.db objects/  the vaults (package embedded)
 //	admin.sock     for commands while the server runs
+//	before-*/      what an upgrade has put aside (see upgrade.go)
 //
 // The identity is what devices have pinned. A server that loses it is another.
 type DataDir struct {
-	path string
-	key  keys.SigningKey
-	lock *os.File
+	path    string
+	key     keys.SigningKey
+	lock    *os.File
+	remarks []string
 }
 
 // Address is how devices reach a server.
 type Address struct {
 	URL     string
 	Binding wire.Binding
+	Local   string // http:// or https:// and where it listens, as seen from this machine; may be empty
 }
 
 // InitDataDir opens a data directory, and makes it if there is nothing at path
@@ -106,14 +106,17 @@ func openDataDir(path string, create bool) (*DataDir, error) {
 			lock.Close()
 		}
 	}()
-	version, err := os.ReadFile(d.file("version"))
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && create:
+	_, err = os.Stat(d.file("version"))
+	if errors.Is(err, fs.ErrNotExist) && create {
 		err = d.init()
-	case err != nil:
-	case strings.TrimSpace(string(version)) != dataVersion:
-		err = fmt.Errorf("%s: %w: layout %q, this program knows %q", path, ErrNewerDataDir, strings.TrimSpace(string(version)), dataVersion)
-	default:
+	}
+	if err == nil {
+		err = d.closeModes()
+	}
+	if err == nil {
+		err = d.upgrade()
+	}
+	if err == nil {
 		err = d.readKey()
 	}
 	if err != nil {
@@ -161,7 +164,7 @@ func (d *DataDir) init() error {
 	} else if err != nil {
 		return err
 	}
-	return durable.WriteFile(d.file("version"), []byte(dataVersion+"\n"), 0o600)
+	return d.setVersion(dataVersion())
 }
 
 func (d *DataDir) file(name string) string { return filepath.Join(d.path, name) }
@@ -178,6 +181,9 @@ func (d *DataDir) readKey() error {
 	d.key = keys.NewSigningKey([32]byte(seed))
 	return nil
 }
+
+// Remarks returns what the operator should know of how the directory was found.
+func (d *DataDir) Remarks() []string { return d.remarks }
 
 // Path returns where the directory is.
 func (d *DataDir) Path() string { return d.path }
@@ -210,11 +216,12 @@ func (d *DataDir) Close() error { return d.lock.Close() }
 type addressJSON struct {
 	URL     string `json:"url"`
 	Binding string `json:"binding"`
+	Local   string `json:"local,omitempty"`
 }
 
 // SetAddress keeps how devices reach the server, for invites.
 func (d *DataDir) SetAddress(a Address) error {
-	b, err := json.MarshalIndent(addressJSON{a.URL, a.Binding.String()}, "", "  ")
+	b, err := json.MarshalIndent(addressJSON{a.URL, a.Binding.String(), a.Local}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -223,8 +230,12 @@ func (d *DataDir) SetAddress(a Address) error {
 
 // Address returns how devices reach the server; fs.ErrNotExist where it has
 // never run.
-func (d *DataDir) Address() (Address, error) {
-	b, err := os.ReadFile(d.file("address.json"))
+func (d *DataDir) Address() (Address, error) { return ReadAddress(d.path) }
+
+// ReadAddress is [DataDir.Address] of the data directory at path, which a server
+// may have open.
+func ReadAddress(path string) (Address, error) {
+	b, err := os.ReadFile(filepath.Join(path, "address.json"))
 	if err != nil {
 		return Address{}, err
 	}
@@ -236,7 +247,7 @@ func (d *DataDir) Address() (Address, error) {
 	if err != nil {
 		return Address{}, fmt.Errorf("%w: address.json: %v", store.ErrDamaged, err)
 	}
-	return Address{j.URL, binding}, nil
+	return Address{j.URL, binding, j.Local}, nil
 }
 
 // Certificate returns the directory's own certificate, and makes it if it is not

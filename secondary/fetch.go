@@ -46,7 +46,7 @@ func (s *Session) refuse(request uint32, err error) (wire.Message, error) {
 	if wire.CodeOf(err) == 0 {
 		return nil, err
 	}
-	e := answer(s.server.config.Logger, err)
+	e := s.answer(err)
 	e.Request = request
 	return e, nil
 }

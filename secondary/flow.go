@@ -165,7 +165,7 @@ func (s *Session) Next(ctx context.Context) wire.Message {
 	}
 	m, err := s.next(ctx)
 	if err != nil {
-		return answer(s.server.config.Logger, err)
+		return s.answer(err)
 	}
 	return m
 }

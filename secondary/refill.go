@@ -43,7 +43,7 @@ func (s *Session) refill(ctx context.Context, m *wire.Refill) (wire.Message, err
 	c.Hub.Publish(s.vault(), size)
 	reply := &wire.Refilled{Size: size}
 	if err != nil {
-		e := answer(c.Logger, err)
+		e := s.answer(err)
 		reply.Code, reply.Text = e.Code, e.Text
 	}
 	return reply, nil

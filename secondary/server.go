@@ -2,11 +2,13 @@ package secondary
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -32,6 +34,8 @@ type Server struct {
 	conns    map[*conn]struct{}
 	closing  bool
 	finished sync.WaitGroup // the goroutines of all connections
+
+	trouble atomic.Pointer[error] // why the engine is not to be relied on; nil: it is
 }
 
 // New returns a server. It starts nothing.
@@ -60,6 +64,9 @@ func New(c Config) (*Server, error) {
 // ServeHTTP takes a connection over. It returns at once; the connection has
 // goroutines of its own.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := newConnName()
+	w.Header().Set(wire.ConnHeader, name)
+	log := s.config.Logger.With("conn", name)
 	if !slices.Contains(websocket.Subprotocols(r), wire.Subprotocol) {
 		http.Error(w, "this is a kist secondary; it speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
 		return
@@ -73,24 +80,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			exporter, err = r.TLS.ExportKeyingMaterial(wire.ExporterLabel, nil, wire.ExporterSize)
 		}
 		if err != nil {
-			s.config.Logger.Error("cannot bind sign-in to the connection", "err", err)
+			log.Error("cannot bind sign-in to the connection", "err", err)
 			http.Error(w, "sign-in needs TLS 1.3 that ends here", http.StatusInternalServerError)
 			return
 		}
 	}
 	c := &conn{server: s, ready: make(chan struct{}, 1), replies: make(chan wire.Message, wire.MaxUploads), done: make(chan struct{})}
 	if !s.admit(c) {
+		w.Header().Set("Retry-After", "5")
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
 	}
-	ws, err := s.upgrader.Upgrade(w, r, nil)
+	ws, err := s.upgrader.Upgrade(w, r, http.Header{wire.ConnHeader: {name}})
 	if err != nil { // Upgrade has answered
 		s.dismiss(c)
-		s.config.Logger.Debug("no WebSocket", "err", err)
+		log.Debug("no WebSocket", "from", r.RemoteAddr, "err", err)
 		return
 	}
+	log.Debug("connection begins", "from", r.RemoteAddr)
 	c.frames = frames.New(ws, s.config.Idle)
 	c.session = s.NewSession(exporter, c.wake)
+	c.session.name = name
 	s.start(c)
 }
 
@@ -149,11 +159,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 	finished := make(chan struct{})
 	go func() {
+		// All are told before any is waited for: what one is doing holds up no other.
+		spread := shutdownSpread(len(running))
 		for _, c := range running {
-			// Spread out, so that the devices do not all come back at once.
 			e := wire.NewError(wire.CodeShutdown, "")
-			e.RetryAfter = uint64(500 + rand.IntN(4500))
-			c.session.End(e)
+			e.RetryAfter = uint64(500 + rand.IntN(spread))
+			c.session.tell(e)
+		}
+		for _, c := range running {
+			c.session.End(wire.ErrShutdown)
 		}
 		s.finished.Wait()
 		close(finished)
@@ -171,3 +185,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	<-finished
 	return fmt.Errorf("stopping: %w", ctx.Err())
 }
+
+// shutdownSpread is over how many milliseconds n devices come back after a stop, so
+// that they do not all come at once: five seconds, and half a minute for 5,000.
+func shutdownSpread(n int) int { return 5_000 + 5*n }
+
+// newConnName returns a name for a connection, for logs and for people who compare
+// them with what a device shows. It is random, and says nothing of the connection.
+func newConnName() string { return strings.ToLower(crand.Text()[:10]) }

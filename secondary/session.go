@@ -19,6 +19,7 @@ import (
 // A message that is [Final] is the last: the session is over.
 type Session struct {
 	server   *Server
+	name     string // of its connection; empty: none
 	number   uint64 // sessions that began later have higher ones
 	exporter []byte
 	wake     func()
@@ -74,11 +75,18 @@ func (s *Session) SignedIn() bool {
 // End ends the session for a reason that the client is told. When it returns,
 // Handle has done the last that it will do.
 func (s *Session) End(reason error) {
-	s.ending.CompareAndSwap(nil, answer(s.server.config.Logger, reason))
+	s.tell(reason)
 	s.handleMu.Lock()
 	s.over()
 	s.handleMu.Unlock()
 	s.wake()
+}
+
+// tell makes reason the last that the client is told, and lets Handle begin nothing
+// new. It does not wait for what Handle is doing, and wakes nobody: an answer that
+// is on its way goes first.
+func (s *Session) tell(reason error) {
+	s.ending.CompareAndSwap(nil, s.answer(reason))
 }
 
 // Close ends the session without a word, when the connection is gone.
@@ -111,7 +119,7 @@ func (s *Session) Handle(ctx context.Context, frame []byte) []wire.Message {
 	}
 	replies, err := s.handle(ctx, frame)
 	if err != nil {
-		replies = append(replies, answer(s.server.config.Logger, err))
+		replies = append(replies, s.answer(err))
 	}
 	if n := len(replies); n > 0 && Final(replies[n-1]) {
 		s.over()

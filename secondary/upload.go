@@ -62,7 +62,7 @@ func (s *Session) upload(ctx context.Context, m *wire.Upload) (wire.Message, err
 				err = wire.ErrAfterRefused
 			}
 			s.refused = a.leaf
-			e := answer(s.server.config.Logger, err)
+			e := s.answer(err)
 			r.Code, r.Text = e.Code, e.Text
 		}
 		reply.Results[i] = r

@@ -82,6 +82,10 @@ func (a *app) explain(err error) *failure {
 	if !errors.As(err, &f) {
 		f = a.classify(err)
 	}
+	var named *wire.ConnError
+	if errors.As(err, &named) {
+		f.detail("connection", named.Conn+", in the secondary's log")
+	}
 	if errors.Is(err, onboarding.ErrUnfinished) {
 		f.hint = "the same command again: it goes on where it ended"
 	}

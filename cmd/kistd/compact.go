@@ -11,25 +11,8 @@ import (
 	"github.com/kistvault/kist/secondary"
 )
 
-// defaultRetention is how many days what was superseded is kept.
-const defaultRetention = 30
-
-// retentionFlag adds the flag that says how long superseded content is kept.
-func retentionFlag(c *cobra.Command, days *uint32) {
-	c.Flags().Uint32Var(days, "retention", defaultRetention, "days for which superseded and removed values are kept, at least 1")
-}
-
-// needRetention checks that flag.
-func needRetention(days uint32) error {
-	if days == 0 {
-		return usagef("--retention: at least one day: a device that is away for less must find what it needs")
-	}
-	return nil
-}
-
 func compactCommand() *cobra.Command {
-	var data string
-	var days uint32
+	conf := newConfig()
 	c := &cobra.Command{
 		Use:   "compact --data DIR",
 		Short: "give the space of superseded values back, while the server is stopped",
@@ -43,14 +26,16 @@ room beside the old file as the new one takes, and can be cut off at any time.`,
 		Example: `  systemctl stop kistd && kistd compact --data /var/lib/kistd && systemctl start kistd`,
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := errors.Join(needData(data), needRetention(days)); err != nil {
+			if err := conf.load(c); err != nil {
 				return err
 			}
-			return compact(c, data, days)
+			if err := errors.Join(conf.needData(), conf.needRetention()); err != nil {
+				return err
+			}
+			return compact(c, conf.data, conf.retention)
 		},
 	}
-	dataFlag(c, &data)
-	retentionFlag(c, &days)
+	conf.flags(c, "data", "retention")
 	return c
 }
 

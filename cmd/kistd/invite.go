@@ -13,7 +13,7 @@ import (
 )
 
 func inviteCommand() *cobra.Command {
-	var data string
+	conf := newConfig()
 	c := &cobra.Command{
 		Use:   "invite --data DIR",
 		Short: "print an invite that lets one person create a vault",
@@ -23,10 +23,13 @@ within a week. It works while the server runs.
 It holds a secret: send it in a way that only the person it is for can read.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needData(data); err != nil {
+			if err := conf.load(c); err != nil {
 				return err
 			}
-			invite, err := askForInvite(c, data)
+			if err := conf.needData(); err != nil {
+				return err
+			}
+			invite, err := askForInvite(c, conf.data)
 			if err != nil {
 				return err
 			}
@@ -34,7 +37,7 @@ It holds a secret: send it in a way that only the person it is for can read.`,
 			return err
 		},
 	}
-	dataFlag(c, &data)
+	conf.flags(c, "data")
 	return c
 }
 
@@ -51,7 +54,7 @@ func askForInvite(c *cobra.Command, data string) (string, error) {
 	defer d.Close()
 	address, err := d.Address()
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", hinted{errors.New("the server has never run, so its address is not known"), "kistd serve --data " + data + " --listen ADDRESS"}
+		return "", hinted{errors.New("the server has never run, so its address is not known"), "kistd serve --data " + data}
 	}
 	if err != nil {
 		return "", err

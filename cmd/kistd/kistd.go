@@ -51,8 +51,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 It holds no key: what it stores is ciphertext. Devices know it by its server
 key, which is in every invite; keep the data directory safe and backed up.`,
-		Example: `  kistd serve --data /var/lib/kistd --listen 127.0.0.1:7370
-  kistd serve --data /var/lib/kistd --listen 0.0.0.0:7370 --url wss://vault.example.org:7370
+		Example: `  kistd serve --data /var/lib/kistd
+  kistd serve --data /var/lib/kistd --domain vault.example.org
+  kistd config example > /etc/kistd/kistd.toml
   kistd invite --data /var/lib/kistd
   kistd compact --data /var/lib/kistd
 
@@ -63,7 +64,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
-			return usagef("a command is needed: serve, invite, compact or version")
+			return usagef("a command is needed: serve, invite, compact, config, health or version")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -73,7 +74,8 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), inviteCommand(), compactCommand(), versionCommand())
+	root.PersistentFlags().String("config", "", "`FILE` with settings (default "+defaultFile+", if it is there)")
+	root.AddCommand(serveCommand(), inviteCommand(), compactCommand(), configCommand(), healthCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
@@ -121,19 +123,6 @@ func exitCode(err error) int {
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("unexpected argument %q", args[0])
-	}
-	return nil
-}
-
-// dataFlag adds the flag that names the data directory.
-func dataFlag(c *cobra.Command, data *string) {
-	c.Flags().StringVar(data, "data", "", "directory that holds all of the server's data (required)")
-}
-
-// needData checks that the flag was given.
-func needData(data string) error {
-	if data == "" {
-		return usagef("--data DIR is needed")
 	}
 	return nil
 }

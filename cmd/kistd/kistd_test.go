@@ -27,7 +27,7 @@ import (
 )
 
 // childEnv makes the test binary be kistd.
-const childEnv = "KISTD_TEST_CHILD"
+const childEnv = "TEST_AS_KISTD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
@@ -300,7 +300,6 @@ func TestRefusals(t *testing.T) {
 		"unknown flag":            {serve("--frob"), exitUsage, "frob"},
 		"argument":                {serve("x"), exitUsage, `"x"`},
 		"no data":                 {serve("--listen", "127.0.0.1:0"), exitUsage, "--data"},
-		"no address":              {serve("--data", dir), exitUsage, "--listen"},
 		"address without port":    {serve("--data", dir, "--listen", "127.0.0.1"), exitUsage, "HOST:PORT"},
 		"everywhere without URL":  {serve("--data", dir, "--listen", "0.0.0.0:0"), exitUsage, "--url"},
 		"everywhere, short":       {serve("--data", dir, "--listen", ":0"), exitUsage, "--url"},
@@ -333,7 +332,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"invite", "--help"}, {"compact", "--help"}, {"version"}} {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"invite", "--help"}, {"compact", "--help"}, {"config", "--help"}, {"config", "check", "--help"}, {"health", "--help"}, {"version"}} {
 		code, stdout, stderr := kistd(t, args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "kistd") {
 			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)

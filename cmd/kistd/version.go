@@ -17,12 +17,15 @@ func versionCommand() *cobra.Command {
 		Short: "print the version",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			v := version
-			if info, ok := debug.ReadBuildInfo(); ok && v == "" {
-				v = info.Main.Version
-			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "kistd %s %s/%s\n", v, runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "kistd %s %s/%s\n", versionText(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+func versionText() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
+		return info.Main.Version
+	}
+	return version
 }

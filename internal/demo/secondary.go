@@ -57,7 +57,7 @@ func (d *demo) startSecondary(address string) (string, error) {
 // to be searched later.
 func (d *demo) trySecondary(address string, deadline time.Time) (string, error) {
 	s := &secondary{stdout: filepath.Join(d.dir, secondaryOut), stderr: filepath.Join(d.dir, secondaryLog), ended: make(chan struct{})}
-	s.cmd = d.command(d.dir, d.program("kistd"), "serve", "--data", secondaryData, "--listen", address, "--verbose")
+	s.cmd = d.command(d.dir, d.program("kistd"), "serve", "--data", secondaryData, "--listen", address, "--log-level", "debug")
 	var before int
 	if b, err := os.ReadFile(s.stdout); err == nil {
 		before = len(b)

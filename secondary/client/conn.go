@@ -30,6 +30,7 @@ const lastWord = 5 * time.Second
 // itself.
 type Conn struct {
 	frames *frames.Conn
+	name   string // that the secondary gave it
 	count  *counters
 	ping   time.Duration
 
@@ -47,7 +48,7 @@ type Conn struct {
 
 func newConn(l *line, idle time.Duration) *Conn {
 	c := &Conn{
-		frames: l.frames, count: l.count, ping: idle / 3,
+		frames: l.frames, name: l.name, count: l.count, ping: idle / 3,
 		in: make(chan wire.Message, queued), out: make(chan []byte, queued),
 		stop: make(chan struct{}),
 	}
@@ -76,7 +77,9 @@ func (c *Conn) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		c.err = err
+		if c.err = err; err != ErrClosed {
+			c.err = wire.OnConn(err, c.name)
+		}
 		close(c.stop)
 	}
 }

@@ -60,7 +60,7 @@ func Dial(ctx context.Context, s Server, id Identity) (*Conn, error) {
 	}
 	if err := l.run(ctx, func() error { return l.signIn(s, &id) }); err != nil {
 		l.frames.Close()
-		return nil, err
+		return nil, wire.OnConn(err, l.name)
 	}
 	l.frames.SignedIn()
 	l.count.signedIn.Store(true)
@@ -75,10 +75,10 @@ func Probe(ctx context.Context, s Server) error {
 		return err
 	}
 	defer l.hangUp()
-	return l.run(ctx, func() error {
+	return wire.OnConn(l.run(ctx, func() error {
 		_, err := l.verify(s)
 		return err
-	})
+	}), l.name)
 }
 
 func (s *Server) idle() time.Duration {
@@ -92,6 +92,7 @@ func (s *Server) idle() time.Duration {
 type line struct {
 	frames   *frames.Conn
 	url      string
+	name     string // that the secondary gave it, as it came
 	exporter []byte
 	count    *counters
 }
@@ -164,8 +165,11 @@ func dial(ctx context.Context, s Server) (*line, error) {
 		WriteBufferSize:  64 << 10,
 	}
 	ws, resp, err := dialer.DialContext(ctx, url, nil)
+	if resp != nil {
+		l.name = resp.Header.Get(wire.ConnHeader)
+	}
 	if err != nil {
-		return nil, dialError(ctx, url, resp, err)
+		return nil, wire.OnConn(dialError(ctx, url, resp, err), l.name)
 	}
 	l.frames = frames.New(ws, s.idle())
 	fail := func(err error) (*line, error) {

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// check looks at the settings before anything is touched.
+func (c *config) check() error {
+	if err := errors.Join(c.needData(), c.needRetention()); err != nil {
+		return err
+	}
+	if _, _, err := newLogger(nil, c.logFormat, c.logLevel); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(c.listen)
+	if err != nil {
+		return usagef("--listen %q: want HOST:PORT", c.listen)
+	}
+	proxies, err := c.proxies()
+	if err != nil {
+		return err
+	}
+	if err := c.checkCertificate(); err != nil {
+		return err
+	}
+	if c.plain && !wire.Loopback(host) && len(proxies) == 0 {
+		return usagef("--plain is for loopback addresses only, and %s is none; behind a proxy on another machine, say which with --trusted-proxies", c.listen)
+	}
+	if c.url == "" {
+		if ip := net.ParseIP(host); c.domain == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
+			return usagef("--url is needed: %s listens everywhere, and does not say where devices find it", c.listen)
+		}
+		if c.plain && !wire.Loopback(host) {
+			return usagef("--url is needed: devices reach the proxy, and not %s", c.listen)
+		}
+		return nil
+	}
+	canonical, err := wire.CanonicalURL(c.url)
+	if err != nil {
+		return usagef("--url %q: want wss://HOST, wss://HOST:PORT or ws://127.0.0.1:PORT", c.url)
+	}
+	c.url = canonical
+	if host, secure := wire.SplitURL(canonical); !secure && !(c.plain && wire.Loopback(host)) {
+		return usagef("--url %s: devices take ws:// only with --plain and on a loopback address", canonical)
+	}
+	return nil
+}
+
+// checkCertificate checks that there is one way to have a certificate.
+func (c *config) checkCertificate() error {
+	if (c.cert == "") != (c.key == "") {
+		return usagef("--cert and --key go together")
+	}
+	switch {
+	case c.plain && c.cert != "":
+		return usagef("--plain has no use for a certificate")
+	case c.plain && c.domain != "":
+		return usagef("--plain has no use for --domain: there is no TLS for its certificate")
+	case c.cert != "" && c.domain != "":
+		return usagef("--domain gets a certificate, and --cert gives one: choose")
+	case c.acmeHTTP != "" && c.domain == "":
+		return usagef("--acme-http answers for --domain, which is not given")
+	}
+	if c.domain == "" {
+		return nil
+	}
+	if _, err := wire.CanonicalURL("wss://" + c.domain + "/"); err != nil || !strings.Contains(strings.Trim(c.domain, "."), ".") || net.ParseIP(strings.Trim(c.domain, "[]")) != nil || strings.Contains(c.domain, ":") {
+		return usagef("--domain %q: want a full name such as vault.example.org", c.domain)
+	}
+	if c.acmeHTTP != "" {
+		if _, _, err := net.SplitHostPort(c.acmeHTTP); err != nil {
+			return usagef("--acme-http %q: want HOST:PORT, such as :80", c.acmeHTTP)
+		}
+	}
+	u, err := url.Parse(c.acmeDirectory)
+	if err != nil || u.Host == "" || !(u.Scheme == "https" || u.Scheme == "http" && wire.Loopback(u.Host)) {
+		return usagef("--acme-directory %q: want https://…", c.acmeDirectory)
+	}
+	return nil
+}
+
+// proxies returns the trusted proxies.
+func (c *config) proxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range c.trustedProxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, aerr := netip.ParseAddr(text)
+			if aerr != nil || a.Zone() != "" {
+				return nil, usagef("--trusted-proxies %q: want an address such as 192.0.2.7, or a range such as 10.0.0.0/8", text)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		if p.Bits() == 0 {
+			return nil, usagef("--trusted-proxies %q: that is everybody, who could then claim any address", text)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
+
+// addresses returns how devices reach the server, and every address that it
+// answers to.
+func (c *config) addresses(l net.Listener) (secondary.Address, []string, error) {
+	scheme, web, binding := "wss", "https", wire.BindingExporter
+	if c.plain {
+		scheme, web, binding = "ws", "http", wire.BindingNone
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return secondary.Address{}, nil, err
+	}
+	host, _, err := net.SplitHostPort(c.listen)
+	if err != nil {
+		return secondary.Address{}, nil, err
+	}
+	var urls []string
+	if c.url != "" {
+		urls = append(urls, c.url)
+	}
+	if c.domain != "" {
+		// Without its port: the authority has to reach it at 443.
+		urls = append(urls, "wss://"+strings.ToLower(strings.TrimSuffix(c.domain, "."))+"/")
+	}
+	local := host
+	switch ip := net.ParseIP(host); {
+	case host == "" || ip != nil && ip.IsUnspecified():
+		local = "127.0.0.1"
+		if strings.Contains(host, ":") {
+			local = "::1"
+		}
+	case c.plain && !wire.Loopback(host): // for the proxy alone
+	default:
+		own, err := wire.CanonicalURL(scheme + "://" + net.JoinHostPort(host, port))
+		if err != nil {
+			return secondary.Address{}, nil, err
+		}
+		urls = append(urls, own)
+	}
+	return secondary.Address{URL: urls[0], Binding: binding, Local: web + "://" + net.JoinHostPort(local, port)}, urls, nil
+}
+
+// listen listens on a TCP address, and says what to do where that does not go.
+func listen(setting, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	_, port, _ := net.SplitHostPort(address)
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = hinted{err, fmt.Sprintf("another port with %s, or end the program that has this one (ss -ltnp 'sport = :%s' names it)", setting, port)}
+	case errors.Is(err, syscall.EACCES):
+		err = hinted{err, "a port from 1024 on, or let kistd have this one: AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit, or setcap cap_net_bind_service=+ep on the program"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = hinted{err, "an address of this machine (ip address lists them), or " + net.JoinHostPort("", port) + " for all"}
+	case errors.As(err, &dns):
+		err = hinted{err, "an IP address instead of the name"}
+	}
+	return nil, err
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kistvault/kist/secondary"
+)
+
+// ready says why the server should not be sent work, nil if it should. Anybody can
+// ask, so it tells no more than that.
+func ready(server *secondary.Server, data *secondary.DataDir, minFree uint64) error {
+	if err := server.Ready(); err != nil {
+		return err
+	}
+	if minFree == 0 {
+		return nil
+	}
+	free, err := data.Free()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return errors.New("the disk cannot be asked")
+	}
+	if free < minFree {
+		return errors.New("the disk is nearly full")
+	}
+	return nil
+}
+
+// dataError adds what can be done about a data directory that does not open.
+func dataError(err error) error {
+	if errors.Is(err, secondary.ErrNewerDataDir) {
+		return hinted{err, "the newer kistd that has used it; what an upgrade has put aside is in its directory before-…"}
+	}
+	var mode *secondary.ModeError
+	if errors.As(err, &mode) {
+		return hinted{err, fmt.Sprintf("chmod %o %s, as its owner", mode.Want, mode.Path)}
+	}
+	return err
+}

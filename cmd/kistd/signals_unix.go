@@ -1,0 +1,22 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// What a server is told while it runs, beside SIGINT and SIGTERM.
+const (
+	signalReload = syscall.SIGHUP
+	signalDebug  = syscall.SIGUSR1
+)
+
+// subscribe returns the channel on which those come.
+func subscribe() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, signalReload, signalDebug)
+	return c, func() { signal.Stop(c) }
+}

@@ -1,0 +1,161 @@
+package secondary
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/durable"
+)
+
+// An upgrade brings a data directory from one version of its layout to the next. It
+// can be cut off anywhere and is then run again, on what it has left: each step must
+// come to the same result however often and from wherever it is begun.
+type upgrade struct {
+	what  string // in a few words, for the log
+	apply func(dir string) error
+}
+
+// upgrades holds, at index n, what leads from version n+1 to n+2. There has been one
+// version so far.
+var upgrades []upgrade
+
+// dataVersion is the version of a data directory's layout that this program reads
+// and writes.
+func dataVersion() int { return 1 + len(upgrades) }
+
+// The file that says that an upgrade is under way, and that what was there before
+// has been put aside. The directory that it was put into has the time in its name.
+const (
+	upgradingFile = "upgrading"
+	beforePrefix  = "before-"
+)
+
+func (d *DataDir) setVersion(v int) error {
+	return durable.WriteFile(d.file("version"), []byte(strconv.Itoa(v)+"\n"), 0o600)
+}
+
+// upgrade brings the directory to this program's version, or refuses one that is
+// newer. It puts a copy aside first.
+func (d *DataDir) upgrade() error {
+	text, err := os.ReadFile(d.file("version"))
+	if err != nil {
+		return err
+	}
+	have, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	switch {
+	case err != nil || have < 1:
+		return fmt.Errorf("%w: %s holds %q", store.ErrDamaged, d.file("version"), strings.TrimSpace(string(text)))
+	case have > dataVersion():
+		return fmt.Errorf("%s: %w: its layout has version %d, and this program knows up to %d", d.path, ErrNewerDataDir, have, dataVersion())
+	case have == dataVersion():
+		// Left where the last upgrade was cut off at its very end, or where
+		// somebody has put the copy back.
+		return removeIfThere(d.file(upgradingFile))
+	}
+	aside, err := d.putAside(have)
+	if err != nil {
+		return fmt.Errorf("copying the data directory before an upgrade: %w", err)
+	}
+	for ; have < dataVersion(); have++ {
+		u := upgrades[have-1]
+		if err := u.apply(d.path); err != nil {
+			return fmt.Errorf("upgrading the data directory to version %d (%s): %w; what was there before is in %s", have+1, u.what, err, aside)
+		}
+		if err := d.setVersion(have + 1); err != nil {
+			return err
+		}
+		d.remarks = append(d.remarks, fmt.Sprintf("upgraded to version %d: %s; what was there before is in %s, remove it when all is well", have+1, u.what, aside))
+	}
+	return durable.Remove(d.file(upgradingFile))
+}
+
+func removeIfThere(path string) error {
+	if err := durable.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// putAside copies the directory into one within it, and returns its path. Where an
+// upgrade that was cut off has done so, that is the one.
+func (d *DataDir) putAside(version int) (string, error) {
+	if name, err := os.ReadFile(d.file(upgradingFile)); err == nil {
+		return d.file(strings.TrimSpace(string(name))), nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	name := fmt.Sprintf("%sv%d-%s", beforePrefix, version, time.Now().UTC().Format("20060102-150405.000"))
+	half := d.file(beforePrefix + "half")
+	if err := os.RemoveAll(half); err != nil {
+		return "", err
+	}
+	if err := copyDir(half, d.path); err != nil {
+		return "", errors.Join(err, os.RemoveAll(half))
+	}
+	if err := durable.Rename(half, d.file(name)); err != nil {
+		return "", err
+	}
+	return d.file(name), durable.WriteFile(d.file(upgradingFile), []byte(name+"\n"), 0o600)
+}
+
+// copyDir copies a data directory, but for what belongs to a running process and
+// what other upgrades have put aside. Objects never change, so a second name is as
+// good as a copy.
+func copyDir(to, from string) error {
+	var dirs []string
+	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rest, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rest)
+		switch {
+		case e.IsDir() && strings.HasPrefix(rest, beforePrefix):
+			return fs.SkipDir
+		case e.IsDir():
+			dirs = append(dirs, target)
+			return os.Mkdir(target, 0o700)
+		case !e.Type().IsRegular() || rest == "lock" || strings.HasSuffix(rest, ".tmp"):
+			return nil
+		case strings.HasPrefix(rest, "objects"+string(filepath.Separator)) && filepath.Ext(rest) == "":
+			if os.Link(path, target) == nil {
+				return nil
+			}
+		}
+		return copyFile(target, path)
+	})
+	for _, dir := range dirs {
+		if err == nil {
+			err = durable.SyncDir(dir)
+		}
+	}
+	return err
+}
+
+func copyFile(to, from string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
