@@ -270,7 +270,7 @@ func TestInUse(t *testing.T) {
 		t.Errorf("second server on one directory: exit %d, %q, %q", code, stdout, stderr)
 	}
 	code, stdout, stderr = kistd(t, "serve", "--data", t.TempDir(), "--listen", address)
-	if code != exitInUse || stdout != "" || !strings.Contains(stderr, address) || !strings.Contains(stderr, "in use") {
+	if code != exitInUse || stdout != "" || !strings.Contains(stderr, address) || !strings.Contains(stderr, "in use") || !strings.Contains(stderr, "\ntry: another port") {
 		t.Errorf("second server on one address: exit %d, %q, %q", code, stdout, stderr)
 	}
 }
@@ -309,6 +309,26 @@ func TestRefusals(t *testing.T) {
 		"no such certificate":     {serve("--data", dir, "--listen", "127.0.0.1:0", "--cert", "/none/a", "--key", "/none/b"), exitUsage, "/none/a"},
 		"URL that is none":        {serve("--data", dir, "--listen", "127.0.0.1:0", "--url", "https://host"), exitUsage, "wss://"},
 		"URL without TLS":         {serve("--data", dir, "--listen", "127.0.0.1:0", "--url", "ws://127.0.0.1:1"), exitUsage, "--plain"},
+		"plain everywhere":        {serve("--data", dir, "--listen", ":0", "--plain", "--url", "wss://a.example"), exitUsage, "--trusted-proxies"},
+		"proxy, and no URL":       {serve("--data", dir, "--listen", "192.0.2.1:0", "--plain", "--trusted-proxies", "10.0.0.0/8"), exitUsage, "--url"},
+		"proxies that are none":   {serve("--data", dir, "--trusted-proxies", "proxy.example"), exitUsage, "proxy.example"},
+		"everybody a proxy":       {serve("--data", dir, "--trusted-proxies", "0.0.0.0/0"), exitUsage, "everybody"},
+		"two certificates":        {serve("--data", dir, "--domain", "a.example", "--cert", "a", "--key", "b"), exitUsage, "choose"},
+		"plain with domain":       {serve("--data", dir, "--domain", "a.example", "--plain"), exitUsage, "--domain"},
+		"short domain":            {serve("--data", dir, "--domain", "localhost"), exitUsage, "full name"},
+		"address for domain":      {serve("--data", dir, "--domain", "192.0.2.1"), exitUsage, "full name"},
+		"domain with port":        {serve("--data", dir, "--domain", "a.example:443"), exitUsage, "full name"},
+		"ACME without domain":     {serve("--data", dir, "--acme-http", ":80"), exitUsage, "--acme-http"},
+		"ACME without port":       {serve("--data", dir, "--domain", "a.example", "--acme-http", "80"), exitUsage, "HOST:PORT"},
+		"ACME without TLS":        {serve("--data", dir, "--domain", "a.example", "--acme-directory", "http://ca.example/"), exitUsage, "https"},
+		"log level":               {serve("--data", dir, "--log-level", "loud"), exitUsage, "loud"},
+		"log format":              {serve("--data", dir, "--log-format", "xml"), exitUsage, "xml"},
+		"no such address":         {serve("--data", t.TempDir(), "--listen", "192.0.2.1:0"), exitFailed, "try: an address of this machine"},
+		"config what":             {[]string{"config"}, exitUsage, "config check"},
+		"no such config":          {[]string{"config", "chekc"}, exitUsage, "chekc"},
+		"no such file":            {serve("--config", "/none/kistd.toml"), exitUsage, "/none/kistd.toml"},
+		"health, no data":         {[]string{"health"}, exitUsage, "--data"},
+		"health, never ran":       {[]string{"health", "--data", never}, exitNone, "try: kistd serve"},
 		"directory of others":     {serve("--data", other, "--listen", "127.0.0.1:0"), exitNone, "thesis.txt"},
 		"damaged store":           {serve("--data", damaged, "--listen", "127.0.0.1:0"), exitIntegrity, "damaged"},
 		"path too long":           {serve("--data", long, "--listen", "127.0.0.1:0"), exitUsage, "too long"},
@@ -363,11 +383,15 @@ func TestAdminSocket(t *testing.T) {
 	}
 }
 
+// childEnviron is added to the environment of children.
+var childEnviron []string
+
 // child runs kistd serve as a process of its own.
 func child(t *testing.T, args ...string) (*process, *os.Process) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"serve"}, args...)...)
 	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(cmd.Env, childEnviron...)
 	p := &process{t: t, stdout: new(buffer), stderr: new(buffer), exit: make(chan int, 1)}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	if err := cmd.Start(); err != nil {

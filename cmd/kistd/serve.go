@@ -68,6 +68,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	if err != nil {
 		return err
 	}
+	usual := level.Level()
 	for _, name := range conf.loaded.Strange {
 		log.Warn("not a setting, and left alone", "variable", name)
 	}
@@ -179,9 +180,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 				certificate.reload()
 				warn(notify("READY=1"))
 			case signalDebug:
-				usual := new(slog.LevelVar)
-				_, usual, _ = newLogger(io.Discard, conf.logFormat, conf.logLevel)
-				toggleDebug(level, usual.Level())
+				toggleDebug(level, usual)
 				log.Warn("the log level has changed", "level", level.Level().String())
 			}
 			continue
@@ -189,8 +188,8 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		}
 		break
 	}
+	log.Info("stopping; a second signal ends it at once", "connections", server.Conns())
 	warn(notify("STOPPING=1"))
-	log.Info("stopping; a second signal ends it at once", "sessions", server.Conns())
 	return stop(server, web, failed, log)
 }
 

@@ -65,7 +65,7 @@ var rooms = []room{
 // beside are packages for tests and for work on kist, with those below them.
 // They import what they need, and no room imports them.
 var beside = []string{
-	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/golden",
+	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/certs/certstest", "internal/golden",
 	"secondary/engine/enginetest", "secondary/internal/rawvault", "secondary/secondarytest",
 	"vault/vaulttest",
 }
