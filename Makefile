@@ -47,7 +47,7 @@ demo:
 
 build:
 	@.ci/need go
-	go build -trimpath -o bin/ ./cmd/kist ./cmd/kistd
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/kist ./cmd/kistd
 
 test:
 	@.ci/need go vectors

@@ -197,6 +197,41 @@ func TestManual(t *testing.T) {
 	}
 }
 
+// The manual, the image and the examples name no variables and flags that there are
+// not.
+func TestPackaging(t *testing.T) {
+	table := newConfig().table
+	known := map[string]bool{"KISTD_CONFIG": true}
+	for _, s := range table.Settings {
+		known[table.Variable(s.Name)] = true
+		known["--"+s.Name] = true
+	}
+	files, err := filepath.Glob("../../packaging/*")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("packaging: %q, %v", files, err)
+	}
+	variable, command, flag := regexp.MustCompile(`KISTD_[A-Z_]+`), regexp.MustCompile(`kistd serve(\\\n|[^\n])*`), regexp.MustCompile(`--[a-z-]+`)
+	n := 0
+	for _, file := range append(files, "../../docs/SELF-HOSTING.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := variable.FindAllString(string(text), -1)
+		for _, c := range command.FindAllString(string(text), -1) {
+			named = append(named, flag.FindAllString(c, -1)...)
+		}
+		for _, name := range named {
+			if n++; !known[name] {
+				t.Errorf("%s: there is no %s", file, name)
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("%d names found", n)
+	}
+}
+
 // A given certificate is read again when the server is told to; a bad one leaves
 // the one before in use, and sessions go on through all of it.
 func TestReload(t *testing.T) {

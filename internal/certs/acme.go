@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -68,7 +69,17 @@ func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 
 // HTTPHandler answers the authority's questions by HTTP-01, and sends everybody else
 // to https. It has to be asked for before Run.
-func (a *ACME) HTTPHandler() http.Handler { return a.manager.HTTPHandler(nil) }
+func (a *ACME) HTTPHandler() http.Handler {
+	h := a.manager.HTTPHandler(nil)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host, _, err := net.SplitHostPort(r.Host); err == nil { // some authorities write the port
+			r2 := *r
+			r2.Host = host
+			r = &r2
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 // Reload lets Run try at once.
 func (a *ACME) Reload() {
@@ -95,7 +106,8 @@ func (a *ACME) Run(ctx context.Context) {
 		} else if err != nil {
 			pause, wait = wait, min(2*wait, retryMost)
 			a.c.Logger.Warn("no certificate by ACME; devices do not need it, browsers do",
-				"domain", a.c.Domain, "err", err, "again-in", pause.String())
+				"domain", a.c.Domain, "err", err, "again-in", pause.String(),
+				"check", "that port 443 of this name, or port 80 with acme-http, comes to this server")
 		} else {
 			wait = retryFirst
 		}

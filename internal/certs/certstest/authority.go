@@ -216,7 +216,7 @@ func (a *Authority) validate() error {
 		if err != nil {
 			return err
 		}
-		r.Host = a.domain
+		r.Host = a.domain + ":80"
 		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
 		if err != nil {
 			return err
