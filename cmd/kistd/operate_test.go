@@ -263,7 +263,7 @@ func TestReload(t *testing.T) {
 	}
 	want("one.example")
 	certstest.Write(t, cert, key, "two.example")
-	if err := process.Signal(syscall.SIGHUP); err != nil {
+	if err := process.Signal(signalReload); err != nil {
 		t.Fatal(err)
 	}
 	p.waitLog(`certificate read again`)
@@ -271,7 +271,7 @@ func TestReload(t *testing.T) {
 	if err := os.WriteFile(key, []byte("spoilt"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := process.Signal(syscall.SIGHUP); err != nil {
+	if err := process.Signal(signalReload); err != nil {
 		t.Fatal(err)
 	}
 	p.waitLog(`the new certificate is not good`)
@@ -396,7 +396,7 @@ func TestServiceManager(t *testing.T) {
 	defer func() { childEnviron = nil }()
 	p, process := child(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0")
 	hears("^READY=1$")
-	if err := process.Signal(syscall.SIGHUP); err != nil {
+	if err := process.Signal(signalReload); err != nil {
 		t.Fatal(err)
 	}
 	hears(`^RELOADING=1\nMONOTONIC_USEC=[0-9]+$`)
@@ -440,7 +440,7 @@ func TestLog(t *testing.T) {
 	if strings.Contains(p.stderr.String(), "connection") {
 		t.Errorf("at level info:\n%s", p.stderr)
 	}
-	if err := process.Signal(syscall.SIGUSR1); err != nil {
+	if err := process.Signal(signalDebug); err != nil {
 		t.Fatal(err)
 	}
 	p.waitLog(`"level":"DEBUG"`)
@@ -451,7 +451,7 @@ func TestLog(t *testing.T) {
 		t.Fatalf("a stranger: %v", err)
 	}
 	p.waitLog(`"msg":"connection ends","conn":"` + named.Conn + `"`)
-	if err := process.Signal(syscall.SIGUSR1); err != nil {
+	if err := process.Signal(signalDebug); err != nil {
 		t.Fatal(err)
 	}
 	p.waitLog(`"level":"INFO"\}`)

@@ -72,7 +72,9 @@ func NewAuthority(t testing.TB, domain, kind, target string) *Authority {
 		t.Fatal(err)
 	}
 	a.Roots.AddCert(a.cert)
+	a.mu.Lock() // who asks may have learnt the address outside of this process
 	a.server = httptest.NewServer(http.HandlerFunc(a.answer))
+	a.mu.Unlock()
 	t.Cleanup(a.server.Close)
 	a.Directory = a.server.URL + "/directory"
 	return a
