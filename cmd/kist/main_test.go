@@ -27,6 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testonly.ScryptWorkFactor = 10
+	os.Setenv("KISTD_CONFIG", os.DevNull) // not the one of a kistd that is at home here
 	testscript.Main(m, map[string]func(){
 		"kist": main,
 		"kist-other": func() {

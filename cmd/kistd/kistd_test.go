@@ -30,6 +30,7 @@ import (
 const childEnv = "TEST_AS_KISTD"
 
 func TestMain(m *testing.M) {
+	defaultFile = "/none/kistd.toml" // not that of a kistd that is at home here
 	if os.Getenv(childEnv) != "" {
 		main()
 	}

@@ -63,6 +63,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == deviceCommand {
 		os.Exit(deviceMain(os.Args[2:]))
 	}
+	os.Setenv("KISTD_CONFIG", os.DevNull) // not the one of a kistd that is at home here
 	var c config
 	short := flag.Bool("short", false, "45 seconds of killing, for a check before each change")
 	flag.DurationVar(&c.time, "time", 5*time.Minute, "how long to go on killing")

@@ -30,6 +30,7 @@ import (
 const maxTime = 10 * time.Minute
 
 func main() {
+	os.Setenv("KISTD_CONFIG", os.DevNull) // not the one of a kistd that is at home here
 	keep := flag.Bool("keep", false, "leave the demonstration's directory")
 	flag.Parse()
 	if flag.NArg() > 0 {
