@@ -267,7 +267,7 @@ func TestInUse(t *testing.T) {
 	address := strings.TrimSuffix(strings.TrimPrefix(p.wait(listening), "ws://"), "/")
 
 	code, stdout, stderr := kistd(t, "serve", "--data", dir, "--listen", "127.0.0.1:0")
-	if code != exitInUse || stdout != "" || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
+	if code != exitInUse || stdout != "" || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") || !strings.Contains(stderr, "\ntry: end the other kistd") {
 		t.Errorf("second server on one directory: exit %d, %q, %q", code, stdout, stderr)
 	}
 	code, stdout, stderr = kistd(t, "serve", "--data", t.TempDir(), "--listen", address)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary"
 )
 
@@ -33,6 +34,9 @@ func ready(server *secondary.Server, data *secondary.DataDir, minFree uint64) er
 func dataError(err error) error {
 	if errors.Is(err, secondary.ErrNewerDataDir) {
 		return hinted{err, "the newer kistd that has used it; what an upgrade has put aside is in its directory before-…"}
+	}
+	if errors.Is(err, store.ErrInUse) {
+		return hinted{err, "end the other kistd first; kistd invite and kistd health ask the one that runs"}
 	}
 	var mode *secondary.ModeError
 	if errors.As(err, &mode) {
