@@ -24,6 +24,7 @@ const (
 	roleSecondary = "secondary" // runs one until its standard input ends
 	roleDevice    = "device"    // syncs the vault in a directory, once
 	roleRestore   = "restore"   // restores a vault into a directory
+	roleClients   = "clients"   // many clients of one secondary
 )
 
 func child(role string) {
@@ -33,6 +34,8 @@ func child(role string) {
 		err = childSecondary(os.Args[1], os.Stdin, os.Stdout)
 	case roleRestore:
 		err = childRestore(os.Args[1], os.Stdin, os.Stdout)
+	case roleClients:
+		err = childClients(os.Stdin, os.Stdout)
 	case roleDevice:
 		err = childDevice(os.Args[1], os.Stdout)
 	default:
@@ -44,8 +47,8 @@ func child(role string) {
 	}
 }
 
-// childSecondary answers each line: "invite" with a new one, "heap" with the
-// bytes of what is alive in memory.
+// childSecondary answers each line: "invite" with a new one, "invites" with one for
+// any number of vaults, "heap" with the bytes of what is alive in memory.
 func childSecondary(dir string, in io.Reader, out io.Writer) (err error) {
 	p, err := newPlace(dir, nil)
 	if err != nil {
@@ -57,6 +60,12 @@ func childSecondary(dir string, in io.Reader, out io.Writer) (err error) {
 		switch lines.Text() {
 		case "invite":
 			i, err := p.invite(context.Background())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(out, i)
+		case "invites":
+			i, err := p.inviteOf(context.Background(), 100_000)
 			if err != nil {
 				return err
 			}

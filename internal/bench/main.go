@@ -29,6 +29,9 @@ type bench struct {
 	large int           // records of a large vault
 	huge  int           // of one more to restore; 0: none
 
+	idle    int           // sessions that do nothing
+	loadFor time.Duration // how long each measure of a load takes
+
 	missed int // marks
 }
 
@@ -44,6 +47,8 @@ var sections = []struct {
 	{"offline", "what was written without a secondary goes up", (*bench).offline},
 	{"restore", "a new device begins with a checkpoint, or takes the whole log", (*bench).restore},
 	{"cost", "a restore costs what is alive, and not what was ever written", (*bench).cost},
+	{"load", "many clients write, read and restore at once", (*bench).load},
+	{"idle", "what sessions cost that do nothing", (*bench).idleSessions},
 	{"path", "a device fills its vault, sends it, and another restores it", (*bench).path},
 }
 
@@ -57,6 +62,8 @@ func main() {
 	flag.IntVar(&b.large, "large", 100_000, "records of a large vault, and changes of a large sync")
 	flag.IntVar(&b.huge, "huge", 0, "records of one more vault to restore, such as 1000000")
 	flag.IntVar(&b.puts, "puts", 600, "puts whose way to another device is timed")
+	flag.IntVar(&b.idle, "idle", 10_000, "sessions that do nothing")
+	flag.DurationVar(&b.loadFor, "for", 5*time.Second, "how long each measure under load takes")
 	dir := flag.String("dir", "", "where to put the files, on the disk to measure; empty: a temporary directory")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to this file")
 	flag.Parse()

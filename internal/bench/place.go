@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func newPlace(dir string, tap func([]byte)) (p *place, err error) {
 }
 
 func (p *place) serve(binding wire.Binding, c *tls.Config, tap func([]byte)) (address string, err error) {
-	s, err := secondary.New(secondary.Config{Engine: p.engine, Key: p.data.Key(), Binding: binding, Tap: tap})
+	s, err := secondary.New(secondary.Config{Engine: p.engine, Key: p.data.Key(), Binding: binding, Tap: tap, MaxConns: 1 << 16})
 	if err != nil {
 		return "", err
 	}
@@ -94,6 +95,16 @@ func (p *place) stop() (err error) {
 
 func (p *place) invite(ctx context.Context) (wire.Invite, error) {
 	return secondary.NewInvite(ctx, p.engine, p.data.Key().Public(), p.at, time.Now())
+}
+
+// inviteOf returns an invite for so many vaults.
+func (p *place) inviteOf(ctx context.Context, uses uint32) (wire.Invite, error) {
+	i, err := p.invite(ctx)
+	if err != nil {
+		return i, err
+	}
+	rand.Read(i.Token[:])
+	return i, p.engine.Invite(ctx, i.Token, uses, i.Expires)
 }
 
 // A person has devices of one vault.
