@@ -34,6 +34,9 @@ type loadOrder struct {
 	Readers  int           // sessions that follow what the writers of their vault write
 	Restores int           // clients that take the whole log of a vault, again and again
 	Idle     int           // sessions that do nothing
+	Churn    int           // clients that sign in and leave, again and again
+	Garbage  int           // clients that send what is no protocol
+	Pause    time.Duration // of a writer after each commit
 	For      time.Duration // how long; idle sessions are kept until standard input ends
 }
 
@@ -44,6 +47,8 @@ type loaded struct {
 	Latency  []time.Duration // of each, ascending
 	Read     int             // commits that readers got
 	Restored int             // commits that restores got
+	Churned  int             // sessions that came and went
+	Refused  int             // connections with garbage
 	Peak     int64           // RssAnon of the clients
 }
 
@@ -179,9 +184,9 @@ type clients struct {
 	server client.Server
 	vaults []*loadVault
 
-	commits, read, restored atomic.Int64
-	mu                      gosync.Mutex
-	latency                 []time.Duration
+	commits, read, restored, churned, refused atomic.Int64
+	mu                                        gosync.Mutex
+	latency                                   []time.Duration
 }
 
 // take returns a device that has no session yet, of the vaults in turn.
@@ -198,7 +203,7 @@ func (c *clients) take(i int) *loadDevice {
 
 func (c *clients) make(ctx context.Context, token wire.Token) error {
 	o := &c.order
-	each := (o.Writers+o.Readers+o.Idle)/o.Vaults + 1
+	each := (o.Writers+o.Readers+o.Idle+o.Churn)/o.Vaults + 1
 	return inParallel(o.Vaults, 8, func(int) error {
 		v, err := newLoadVault(ctx, c.server, token, each)
 		if err != nil {
@@ -267,6 +272,9 @@ func (c *clients) write(ctx context.Context, d *loadDevice) error {
 		}
 		times = append(times, time.Since(begun))
 		c.commits.Add(1)
+		if c.order.Pause > 0 {
+			sleep(ctx, c.order.Pause)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -390,6 +398,13 @@ func childClients(in io.Reader, out io.Writer) error {
 		v := c.vaults[n%len(c.vaults)]
 		begin(func() error { return c.restore(ctx, v) })
 	}
+	for n := range o.Churn {
+		d := c.take(n)
+		begin(func() error { return c.churn(ctx, d) })
+	}
+	for range o.Garbage {
+		begin(func() error { return c.garbage(ctx) })
+	}
 	wg.Wait()
 	if len(errs) > 0 {
 		return errors.Join(errs...)
@@ -397,7 +412,8 @@ func childClients(in io.Reader, out io.Writer) error {
 	slices.Sort(c.latency)
 	return json.NewEncoder(out).Encode(loaded{
 		Commits: int(c.commits.Load()), Time: time.Since(begun), Latency: c.latency,
-		Read: int(c.read.Load()), Restored: int(c.restored.Load()), Peak: peak().anon,
+		Read: int(c.read.Load()), Restored: int(c.restored.Load()),
+		Churned: int(c.churned.Load()), Refused: int(c.refused.Load()), Peak: peak().anon,
 	})
 }
 

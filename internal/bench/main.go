@@ -32,6 +32,8 @@ type bench struct {
 	idle    int           // sessions that do nothing
 	loadFor time.Duration // how long each measure of a load takes
 
+	soakFor time.Duration // how long a secondary is under load; 0: not
+
 	missed int // marks
 }
 
@@ -49,6 +51,7 @@ var sections = []struct {
 	{"cost", "a restore costs what is alive, and not what was ever written", (*bench).cost},
 	{"load", "many clients write, read and restore at once", (*bench).load},
 	{"idle", "what sessions cost that do nothing", (*bench).idleSessions},
+	{"soak", "a secondary under load for long keeps nothing", (*bench).soak},
 	{"path", "a device fills its vault, sends it, and another restores it", (*bench).path},
 }
 
@@ -63,6 +66,7 @@ func main() {
 	flag.IntVar(&b.huge, "huge", 0, "records of one more vault to restore, such as 1000000")
 	flag.IntVar(&b.puts, "puts", 600, "puts whose way to another device is timed")
 	flag.IntVar(&b.idle, "idle", 10_000, "sessions that do nothing")
+	flag.DurationVar(&b.soakFor, "soak", 0, "how long a secondary is kept under load, such as 30m; 0: not at all")
 	flag.DurationVar(&b.loadFor, "for", 5*time.Second, "how long each measure under load takes")
 	dir := flag.String("dir", "", "where to put the files, on the disk to measure; empty: a temporary directory")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to this file")
