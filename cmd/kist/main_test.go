@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 //	waitserved DIR             wait until an agent serves the vault in DIR
 //	future DIR NAMESPACE/NAME  put a record with a clock that is eight years ahead
 //	demo DIR                   copy testdata/demo
+//	inmemory NAME TEXT         want the text in the memory of the process in NAME.pid
 //
 // kist-other is kist of another version.
 func TestScript(t *testing.T) {
@@ -85,6 +86,7 @@ func TestScript(t *testing.T) {
 			"waitfor":     waitFor,
 			"waitserved":  waitServed,
 			"future":      future,
+			"inmemory":    inMemory,
 			"demo": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(demo)))
 			},
