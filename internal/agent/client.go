@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/kistvault/kist/internal/peer"
 )
 
 // A Conn is a connection with an agent that has not been asked for anything yet.
@@ -46,7 +48,7 @@ func Dial(dir, program string) (*Conn, Info, error) {
 		return nil, info, fmt.Errorf("%w: %v", ErrSilent, err)
 	}
 	c := &Conn{conn: nc.(*net.UnixConn)}
-	if err = checkPeer(c.conn); err != nil {
+	if err = peer.Check(c.conn); err != nil {
 		err = fmt.Errorf("%w: %v", ErrUnsafe, err)
 	} else {
 		err = c.greet(program)

@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/kistvault/kist/internal/peer"
 )
 
 // A Server is the agent of one directory.
@@ -83,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, run func(context.Context, *Caller) i
 			time.Sleep(acceptPause)
 			continue
 		}
-		if checkPeer(conn) != nil {
+		if peer.Check(conn) != nil {
 			conn.Close()
 			continue
 		}
