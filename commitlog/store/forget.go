@@ -48,15 +48,27 @@ func (l *Log) EachRetired(after []byte, fn func(r Retirement) (more bool, err er
 	})
 }
 
+// EachChange calls fn for the changes of the commits after one, with their blobs, nil
+// where those are not here, until it returns an error.
+func (l *Log) EachChange(after commitlog.CommitID, fn func(id commitlog.ChangeID, ch *commitlog.Change, blob []byte) error) error {
+	return l.changes.Scan(commitKey(after+1), func(k, v []byte) (bool, error) {
+		id := parseChangeID(k)
+		ch, blob, err := splitChange(id, v)
+		if err == nil {
+			err = fn(id, &ch, blob)
+		}
+		return true, err
+	})
+}
+
 // EachObject calls fn for the objects of all changes that have one and whose blob
 // is here, of the commits after one.
 func (l *Log) EachObject(after commitlog.CommitID, fn func(hash commitlog.Hash)) error {
-	return l.changes.Scan(commitKey(after+1), func(k, v []byte) (bool, error) {
-		ch, blob, err := splitChange(parseChangeID(k), v)
-		if err == nil && blob != nil && ch.HasObject() {
+	return l.EachChange(after, func(_ commitlog.ChangeID, ch *commitlog.Change, blob []byte) error {
+		if blob != nil && ch.HasObject() {
 			fn(ch.ObjectHash)
 		}
-		return true, err
+		return nil
 	})
 }
 

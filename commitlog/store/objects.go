@@ -39,9 +39,12 @@ func OpenObjects(dir string) (*Objects, error) {
 	return &Objects{dir: dir, begun: make(map[commitlog.Hash]bool)}, nil
 }
 
-func (o *Objects) path(hash commitlog.Hash) string {
+func (o *Objects) path(hash commitlog.Hash) string { return ObjectFile(o.dir, hash) }
+
+// ObjectFile returns the path of a whole object among the objects in dir.
+func ObjectFile(dir string, hash commitlog.Hash) string {
 	name := hex.EncodeToString(hash[:])
-	return filepath.Join(o.dir, name[:2], name)
+	return filepath.Join(dir, name[:2], name)
 }
 
 // Have returns how many bytes of an object are here, and whether that is all.

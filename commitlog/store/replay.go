@@ -36,6 +36,7 @@ type Replay struct {
 	live    []uint64 // bits, by number of the change
 	alive   uint64   // of these, set
 
+	trusts   bool                                        // see Trust
 	restates map[commitlog.ChangeID][]commitlog.ChangeID // by what they name
 	roots    [2]rootAt
 	nextRt   int
@@ -266,6 +267,9 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 	r.authors[h.Device] = &grown
 	if e.ID == 1 {
 		r.control = h.Tag
+	}
+	if h.Kind == commitlog.KindControl {
+		return r.trustAt(e.ID)
 	}
 	return nil
 }
