@@ -1,7 +1,6 @@
 package secondary
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -24,7 +23,6 @@ import (
 	"github.com/kistvault/kist/internal/bech32"
 	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/keys"
-	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/engine/embedded"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -52,6 +50,7 @@ const serverKeyHRP = "KIST-SERVER-KEY-"
 //	acme/          account and certificate of a certificate authority
 //	kist.db objects/  the vaults (package embedded)
 //	admin.sock     for commands while the server runs
+//	backup.json    only in a backup: of which server, and when
 //	before-*/      what an upgrade has put aside (see upgrade.go)
 //
 // The identity is what devices have pinned. A server that loses it is another.
@@ -292,15 +291,4 @@ func (d *DataDir) Certificate() (tls.Certificate, error) {
 		return cert, err
 	}
 	return tls.X509KeyPair(certPEM, keyPEM)
-}
-
-// InviteTime is how long an invite is good for.
-const InviteTime = 7 * 24 * time.Hour
-
-// NewInvite makes an invite for one vault at the server with this identity and
-// address. It is durable when it is returned.
-func NewInvite(ctx context.Context, e engine.Engine, server keys.VerifyKey, a Address, now time.Time) (wire.Invite, error) {
-	i := wire.Invite{Server: server, Expires: now.Add(InviteTime).Truncate(time.Millisecond).UTC(), Binding: a.Binding, URL: a.URL}
-	rand.Read(i.Token[:])
-	return i, e.Invite(ctx, i.Token, 1, i.Expires)
 }

@@ -107,7 +107,7 @@ func TestDataDirRefuses(t *testing.T) {
 		damage func(dir string)
 		want   error
 	}{
-		"newer layout": {func(dir string) { write(filepath.Join(dir, "version"), "2\n") }, secondary.ErrNewerDataDir},
+		"newer layout": {func(dir string) { write(filepath.Join(dir, "version"), "99\n") }, secondary.ErrNewerDataDir},
 		"key gone":     {func(dir string) { os.Remove(filepath.Join(dir, "server.key")) }, fs.ErrNotExist},
 		"key mistyped": {func(dir string) { write(filepath.Join(dir, "server.key"), "KIST-SERVER-KEY-1QQQ\n") }, store.ErrDamaged},
 		"other kind of key": {func(dir string) {

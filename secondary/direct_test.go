@@ -120,7 +120,7 @@ func (f *fixture) aLog() *aLog {
 	f.t.Helper()
 	l := &aLog{Vault: rawvault.New(), f: f}
 	token := wire.Token{1}
-	if err := f.engine.Invite(f.ctx, token, 1, time.Now().Add(time.Hour)); err != nil {
+	if err := f.engine.Invite(f.ctx, token, 1, time.Now().Add(time.Hour), nil); err != nil {
 		f.t.Fatal(err)
 	}
 	if err := f.engine.Create(f.ctx, token, l.Authority.Public(), time.Now()); err != nil {

@@ -336,7 +336,7 @@ func FuzzSession(f *testing.F) {
 	}
 	ctx := context.Background()
 	v := rawvault.New()
-	if err := e.Invite(ctx, wire.Token{1}, 1, time.Now().Add(time.Hour)); err != nil {
+	if err := e.Invite(ctx, wire.Token{1}, 1, time.Now().Add(time.Hour), nil); err != nil {
 		f.Fatal(err)
 	}
 	if err := e.Create(ctx, wire.Token{1}, v.Authority.Public(), time.Now()); err != nil {

@@ -39,7 +39,7 @@ func TestSignInRefused(t *testing.T) {
 
 	stranger := rawvault.New()
 	expired := wire.Token{7}
-	if err := f.engine.Invite(f.ctx, expired, 1, time.Now().Add(-time.Minute)); err != nil {
+	if err := f.engine.Invite(f.ctx, expired, 1, time.Now().Add(-time.Minute), nil); err != nil {
 		t.Fatal(err)
 	}
 	used := f.invite()

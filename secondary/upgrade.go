@@ -13,6 +13,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/internal/durable"
+	"github.com/kistvault/kist/secondary/engine/embedded"
 )
 
 // An upgrade brings a data directory from one version of its layout to the next. It
@@ -23,9 +24,10 @@ type upgrade struct {
 	apply func(dir string) error
 }
 
-// upgrades holds, at index n, what leads from version n+1 to n+2. There has been one
-// version so far.
-var upgrades []upgrade
+// upgrades holds, at index n, what leads from version n+1 to n+2.
+var upgrades = []upgrade{
+	{"what vaults take, and may take", embedded.Upgrade},
+}
 
 // dataVersion is the version of a data directory's layout that this program reads
 // and writes.

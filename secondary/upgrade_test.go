@@ -16,10 +16,11 @@ import (
 	"github.com/kistvault/kist/secondary/wire"
 )
 
-// oldDataDir makes a data directory as this program does, with an invite in its
+// oldDataDir makes a data directory of the first version, with an invite in its
 // store, an object and part of one, and some of what a process leaves.
 func oldDataDir(t *testing.T) (dir string, token wire.Token) {
 	t.Helper()
+	t.Cleanup(secondary.SetUpgrades()) // it is of the first version
 	dir = filepath.Join(t.TempDir(), "data")
 	d, err := secondary.InitDataDir(dir)
 	if err != nil {
@@ -30,7 +31,7 @@ func oldDataDir(t *testing.T) (dir string, token wire.Token) {
 		t.Fatal(err)
 	}
 	token = wire.Token{1}
-	if err := errors.Join(e.Invite(t.Context(), token, 1, time.Now().Add(time.Hour)), e.Close(), d.Close()); err != nil {
+	if err := errors.Join(e.Invite(t.Context(), token, 1, time.Now().Add(time.Hour), nil), e.Close(), d.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"objects/v/ab/abcd": "whole", "objects/v/ab/abce.part": "half", "address.json.tmp": "x", "note": "old"} {

@@ -131,7 +131,7 @@ func (w *simWorld) begin() {
 	w.token = wire.Token(token[:16])
 	w.must(os.Mkdir(w.serverDir(), 0o700))
 	w.start()
-	w.must(w.engine.Invite(w.ctx, w.token, 1, w.time.Add(time.Hour)))
+	w.must(w.engine.Invite(w.ctx, w.token, 1, w.time.Add(time.Hour), nil))
 	ring, err := newKeyring(w.deviceFile("the model"))
 	w.must(err)
 	w.model = newSimModel(ring)

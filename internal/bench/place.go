@@ -104,7 +104,7 @@ func (p *place) inviteOf(ctx context.Context, uses uint32) (wire.Invite, error) 
 		return i, err
 	}
 	rand.Read(i.Token[:])
-	return i, p.engine.Invite(ctx, i.Token, uses, i.Expires)
+	return i, p.engine.Invite(ctx, i.Token, uses, i.Expires, nil)
 }
 
 // A person has devices of one vault.

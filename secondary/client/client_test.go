@@ -65,7 +65,7 @@ func real(t *testing.T, binding wire.Binding, tap func([]byte)) (client.Server, 
 		}
 	})
 	token := wire.Token{1, 2, 3}
-	if err := e.Invite(t.Context(), token, 10, time.Now().Add(time.Hour)); err != nil {
+	if err := e.Invite(t.Context(), token, 10, time.Now().Add(time.Hour), nil); err != nil {
 		t.Fatal(err)
 	}
 	return client.Server{URL: "ws" + strings.TrimPrefix(h.URL, "http"), Key: key.Public(), Binding: binding}, token

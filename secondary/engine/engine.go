@@ -17,18 +17,23 @@ import (
 // returns nil. Commit IDs become visible in their order.
 //
 // A refusal is an error of package commitlog or one that wraps
-// wire.ErrNotFound, ErrInvite, ErrCondition, ErrObjectMissing or
-// ErrRegistration. Any other error means that the outcome is unknown; every
+// wire.ErrNotFound, ErrInvite, ErrCondition, ErrObjectMissing, ErrQuota,
+// ErrSuspended or ErrRegistration. Any other error means that the outcome is unknown; every
 // call may be repeated.
 type Engine interface {
 	// Vaults returns how many vaults there are.
 	Vaults(ctx context.Context) (int, error)
-	// Invite stores an invite. The token itself is not stored.
-	Invite(ctx context.Context, token wire.Token, uses uint32, expires time.Time) error
+	Tenants
+
+	// Invite stores an invite for so many vaults (Unlimited: any number), in the
+	// place of one with the same token. The token itself is not stored. The vaults
+	// have the quota for their own; nil: none.
+	Invite(ctx context.Context, token wire.Token, uses uint32, expires time.Time, quota *Quota) error
 	// Create makes the authority's vault and takes one use of the invite, in
 	// one step. It returns nil and changes nothing where this invite made this
 	// vault before, and where it is valid and the vault exists; otherwise
-	// ErrInvite for an invite that is unknown, used up, or expired at now.
+	// ErrInvite for an invite that is unknown, used up, or expired at now, and
+	// ErrSuspended where the vault is being removed.
 	Create(ctx context.Context, token wire.Token, authority keys.AuthorityKeys, now time.Time) error
 
 	// Author returns what is known of a device of the vault, or of its
@@ -48,7 +53,9 @@ type Engine interface {
 	// [commitlog.Check] decides, with all blobs there and all objects durable.
 	// A commit that is in the log already has its ID for an outcome, before
 	// any condition; another with its sequence number is ErrEquivocation,
-	// after the condition.
+	// after the condition. ErrQuota refuses what is more than the vault's quota;
+	// control commits, and those of deletes alone, may go somewhat beyond it, but
+	// for devices. ErrSuspended, for all, says that the vault is not active.
 	Append(ctx context.Context, r AppendRequest) (outcomes []Outcome, size uint64, err error)
 	// Refill puts commits into the log at the places of their IDs, one after the
 	// other, and returns the log's size after those that are in it: those that
@@ -93,7 +100,8 @@ type Engine interface {
 	// WriteObject adds bytes to an object of size bytes, and returns how many
 	// are there then. Bytes that do not continue what is there are dropped.
 	// The object is durable when have is size; commitlog.ErrBlob says that its
-	// hash was another, and none of it is there any more.
+	// hash was another, and none of it is there any more, ErrQuota that the rest of
+	// it is more than the vault's quota, and have is what is there.
 	WriteObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash, size, offset uint64, data []byte) (have uint64, err error)
 	// OpenObject opens a whole object.
 	OpenObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (Object, error)

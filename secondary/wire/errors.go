@@ -42,6 +42,11 @@ var (
 	ErrBusy = errors.New("the secondary is busy")
 	// ErrTimeout: the peer was silent for too long.
 	ErrTimeout = errors.New("timed out")
+	// ErrSuspended: whoever runs the secondary has suspended the vault. Who is
+	// told has proved to be one of its devices.
+	ErrSuspended = errors.New("the secondary has suspended this vault")
+	// ErrQuota: it is more than the secondary keeps for the vault.
+	ErrQuota = errors.New("the vault has no more room at the secondary")
 	// ErrRegistration: what came with a control commit does not fit it or the log.
 	ErrRegistration = errors.New("bad device registration")
 )
@@ -87,6 +92,8 @@ const (
 	CodeBusy          Code = 14
 	CodeTimeout       Code = 15
 	CodeRegistration  Code = 16
+	CodeSuspended     Code = 17 // of sign-in too, once the device has proved itself
+	CodeQuota         Code = 18 // of commits, objects, and devices
 
 	// Refusals of commits, 100 and up.
 	CodeMalformed     Code = 101
@@ -128,6 +135,8 @@ var codes = []struct {
 	{CodeBusy, ErrBusy, ActionRetryAfter},
 	{CodeTimeout, ErrTimeout, ActionRetry},
 	{CodeRegistration, ErrRegistration, ActionStop},
+	{CodeSuspended, ErrSuspended, ActionRetryAfter},
+	{CodeQuota, ErrQuota, ActionRetryAfter},
 	{CodeMalformed, commitlog.ErrMalformed, ActionStop},
 	{CodeCommitVersion, commitlog.ErrVersion, ActionUpgrade},
 	{CodeLimit, commitlog.ErrLimit, ActionStop},

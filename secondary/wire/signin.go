@@ -152,7 +152,7 @@ func (*Fail) Type() Type { return TypeFail }
 
 func (f *Fail) check() error {
 	switch f.Code {
-	case CodeDenied, CodeInvite, CodeRevoked:
+	case CodeDenied, CodeInvite, CodeRevoked, CodeSuspended:
 		return nil
 	}
 	return malformed("code %d", f.Code)

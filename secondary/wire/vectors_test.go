@@ -103,7 +103,7 @@ func makeVectors(t *testing.T) *vectors {
 		&wire.Upload{Condition: &size, Control: &wire.Control{Epoch: 1, Devices: []wire.Registration{r}, Resets: 1}, Items: []wire.Item{last}},
 		&wire.Uploaded{Results: []wire.Result{{Seq: 99, ID: 4712}, {Seq: 100, Code: wire.CodeEpoch, Text: "epoch 1, in force was 2"}}},
 		&wire.Object{Hash: seed(0xdd), Size: 100000, Offset: 70000, Data: []byte{1, 2, 3}},
-		&wire.Have{Hash: seed(0xdd), Bytes: 70003},
+		&wire.Have{Hash: seed(0xdd), Bytes: 70003}, &wire.Have{Hash: seed(0xdd), Bytes: 70003, Code: wire.CodeQuota}, &wire.Fail{Code: wire.CodeSuspended},
 		&wire.Fetch{Request: 7, Commit: 4712, Index: 3, Object: true, Offset: 70000, Length: 1 << 20},
 		&wire.Blobs{Request: 7, Size: 70003, Data: []byte{1, 2, 3}},
 		&wire.Mark{Token: 5}, &wire.Marked{Token: 5, Size: 4712}, &wire.Ping{Token: 1}, &wire.Pong{Token: 1},

@@ -24,6 +24,9 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 	}
 	err = e.db.Update(func(tx *store.Tx) error {
 		outcomes = make([]engine.Outcome, 0, len(r.Bundles)) // a second run starts anew
+		if _, err := active(tx, r.Vault); err != nil {
+			return err
+		}
 		l, err := vaultLog(tx, r.Vault)
 		if err != nil {
 			return err
@@ -127,12 +130,19 @@ func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *com
 	if err != nil {
 		return 0, err
 	}
+	if err := e.fits(tx, l, r.Vault, b); err != nil {
+		return 0, err
+	}
 	if !partial {
 		if err := e.complete(l, r, b); err != nil {
 			return 0, err
 		}
 	}
-	registered, err := register(l, c, r.Control, effects.ID)
+	t, err := getTenant(tx, r.Vault)
+	if err != nil {
+		return 0, err
+	}
+	registered, err := register(l, c, r.Control, effects.ID, e.quota(t).Devices)
 	if err != nil {
 		return 0, err
 	}
@@ -171,8 +181,8 @@ func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *com
 func unknown(err error) error { return fmt.Errorf("appending: %v", err) }
 
 // register works out what a control commit does to the authors, and checks that
-// it can.
-func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commitlog.CommitID) (map[keys.DeviceID]*commitlog.Author, error) {
+// it can. quota is how many active devices there may be; 0: no limit of its own.
+func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commitlog.CommitID, quota uint32) (map[keys.DeviceID]*commitlog.Author, error) {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", wire.ErrRegistration, fmt.Sprintf(format, args...))
 	}
@@ -192,7 +202,7 @@ func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commi
 	if control.Epoch != epoch && control.Epoch != epoch+1 {
 		return nil, refuse("epoch %d after %d", control.Epoch, epoch)
 	}
-	active := 0
+	active, added := 0, false
 	err = l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
 		if !id.IsZero() && a.Revoked == 0 {
 			active++
@@ -231,12 +241,15 @@ func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commi
 					a.Scope = append(a.Scope, keys.ScopeEntry{Tag: t, Write: true})
 				}
 			}
-			active++
+			active, added = active+1, true
 		}
 		out[d.Device] = a
 	}
 	if active > commitlog.MaxDevices {
 		return nil, &commitlog.CommitError{ID: id, Err: commitlog.ErrLimit, Reason: fmt.Sprintf("%d active devices", active)}
+	}
+	if added && quota > 0 && active > int(quota) {
+		return nil, quotaError("devices")
 	}
 	return out, nil
 }

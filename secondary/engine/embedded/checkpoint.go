@@ -39,6 +39,9 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 		return err
 	}
 	return e.db.Update(func(tx *store.Tx) error {
+		if _, err := active(tx, c.Vault); err != nil {
+			return err
+		}
 		// The log has grown meanwhile, and perhaps it revokes the device.
 		l, err := vaultLog(tx, c.Vault)
 		if err != nil {

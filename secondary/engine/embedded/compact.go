@@ -29,21 +29,12 @@ const (
 var compactPlace = []byte("place")
 
 // Compact implements [engine.Engine].
-func (e *Engine) Compact(ctx context.Context, before time.Time) (done engine.Compacted, err error) {
+func (e *Engine) Compact(ctx context.Context, before time.Time) (engine.Compacted, error) {
+	var done engine.Compacted
 	e.compactMu.Lock()
 	defer e.compactMu.Unlock()
 	e.asked.next()
-	var vaults []keys.VaultID
-	err = e.db.View(func(tx *store.Tx) error {
-		b := tx.Bucket(bucketVaults)
-		if b == nil {
-			return nil
-		}
-		return b.Scan(nil, func(k, _ []byte) (bool, error) {
-			vaults = append(vaults, keys.VaultID(k))
-			return true, nil
-		})
-	})
+	vaults, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
 	for i := 0; i < len(vaults) && err == nil; i++ {
 		if err = e.compactBlobs(ctx, vaults[i], uint64(before.UnixMilli()), &done); err == nil {
 			err = e.compactObjects(ctx, vaults[i], &done)
@@ -58,6 +49,14 @@ func compacted(tx *store.Tx, vault keys.VaultID) *store.Bucket {
 		return all.Bucket(vault.String())
 	}
 	return nil
+}
+
+func createCompacted(tx *store.Tx, vault keys.VaultID) (*store.Bucket, error) {
+	all, err := tx.CreateBucket(bucketCompacted)
+	if err != nil {
+		return nil, err
+	}
+	return all.CreateBucket(vault.String())
 }
 
 // compactBlobs drops the blobs of what was ended at or before a time in Unix ms.
@@ -102,14 +101,8 @@ func compactStep(tx *store.Tx, vault keys.VaultID, before uint64, step *engine.C
 	if err != nil || len(over) == 0 {
 		return false, err
 	}
-	if b == nil {
-		all, err := tx.CreateBucket(bucketCompacted)
-		if err != nil {
-			return false, err
-		}
-		if b, err = all.CreateBucket(vault.String()); err != nil {
-			return false, err
-		}
+	if b, err = createCompacted(tx, vault); err != nil {
+		return false, err
 	}
 	for _, r := range over {
 		info, _, err := l.Change(r.ID)
@@ -136,6 +129,9 @@ func compactStep(tx *store.Tx, vault keys.VaultID, before uint64, step *engine.C
 		if err := l.DropBlob(r.ID); err != nil {
 			return false, err
 		}
+	}
+	if err := addDropped(tx, vault, int64(step.Bytes)); err != nil {
+		return false, err
 	}
 	return more, b.Put(compactPlace, over[len(over)-1].Place())
 }
@@ -197,6 +193,10 @@ func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes [
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !e.holdMu.TryLock() {
+		return nil // the next compaction finds their notes
+	}
+	defer e.holdMu.Unlock()
 	o, err := e.vaultObjects(vault)
 	if err != nil {
 		return err
@@ -239,9 +239,16 @@ func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compac
 	if e.asked.has(k) {
 		return false, nil
 	}
+	count, err := e.objectCount(k.vault)
+	if err != nil {
+		return false, err
+	}
 	have, _, err := o.Have(k.hash)
 	if err == nil {
 		err = o.Remove(k.hash)
+	}
+	if err == nil {
+		count.bytes.Add(-have)
 	}
 	if err == nil && have > 0 {
 		step.Objects++

@@ -42,7 +42,7 @@ func TestCompactCut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fatal(e.Invite(t.Context(), wire.Token{1}, 1, now.Add(time.Hour)))
+	fatal(e.Invite(t.Context(), wire.Token{1}, 1, now.Add(time.Hour), nil))
 	fatal(e.Create(t.Context(), wire.Token{1}, v.Authority.Public(), now))
 	add := func(b *commitlog.Bundle, c *wire.Control) {
 		t.Helper()

@@ -4,13 +4,17 @@
 // # Layout
 //
 //	DIR/kist.db
-//	  vaults            vault 16       created u64, Unix ms
+//	  vaults            vault 16       created u64 ‖ seen u64 ‖ state u8 ‖ since u64 ‖ quota, Unix ms
 //	  log/VAULT         the vault's log (package commitlog/store)
 //	  sizes/VAULT       commit ID u64  bytes of the bundles up to it, u64
 //	  compacted/VAULT   "place"        where compaction goes on, a key of the log's bucket retired
+//	                    "dropped"      bytes of the blobs that are here no more, i64
 //	                    hash 32        an object that may have to go: a change that named it has lost its blob
-//	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ n × vault 16 made with it
+//	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ quota ‖ n × vault 16 made with it
 //	DIR/objects/VAULT/  the vault's objects
+//
+// A quota is: u8, 1 where there is one ‖ bytes u64 ‖ commits u64 ‖ devices u32, 0 for
+// no limit. Uses left of 2³²−1 are not used up.
 //
 // Calls that write at the same time share one transaction and one fsync. The
 // package starts no goroutine.
@@ -23,6 +27,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -40,8 +45,12 @@ type Engine struct {
 
 	objectMu [64]sync.Mutex // by the hash's first byte: one writer an object
 
-	compactMu sync.Mutex // one Compact at a time
-	asked     asked      // objects that devices take to be here
+	compactMu sync.Mutex   // one Compact or Remove at a time
+	asked     asked        // objects that devices take to be here
+	holdMu    sync.RWMutex // held for writing while files of objects are removed
+
+	usage        usage
+	defaultQuota atomic.Pointer[engine.Quota] // nil: no limit
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -52,20 +61,25 @@ type Options = store.Options
 // Open opens the engine in a directory that exists, or makes it there. It
 // returns store.ErrInUse where another process has it, and store.ErrDamaged
 // where its file cannot be one.
-func Open(dir string, o Options) (*Engine, error) {
-	db, err := store.Open(filepath.Join(dir, storeFile), o)
+func Open(dir string, o Options) (*Engine, error) { return OpenFile(dir, StoreFile, o) }
+
+// OpenFile is Open for a store of another name in the directory, which shares its
+// objects.
+func OpenFile(dir, file string, o Options) (*Engine, error) {
+	db, err := store.Open(filepath.Join(dir, file), o)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{db: db, objects: filepath.Join(dir, "objects")}, nil
 }
 
-const storeFile = "kist.db"
+// StoreFile is the name of the store in an engine's directory.
+const StoreFile = "kist.db"
 
 // Rewrite gives the space that is free in an engine's file back to the system; see
 // store.Rewrite. The engine must not be open.
 func Rewrite(dir string) (before, after int64, err error) {
-	return store.Rewrite(filepath.Join(dir, storeFile), Options{})
+	return store.Rewrite(filepath.Join(dir, StoreFile), Options{})
 }
 
 // Close closes the file.
@@ -83,8 +97,13 @@ const (
 
 func logName(vault keys.VaultID) string { return "log/" + vault.String() }
 
-// vaultLog returns the vault's log, wire.ErrNotFound if there is none.
+// vaultLog returns the vault's log, wire.ErrNotFound if there is none, or no more.
 func vaultLog(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
+	if t, err := getTenant(tx, vault); err != nil {
+		return nil, err
+	} else if t.state == engine.StateRemoved {
+		return nil, fmt.Errorf("vault: %w", wire.ErrNotFound)
+	}
 	l, err := tx.Log(logName(vault))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("vault: %w", wire.ErrNotFound)

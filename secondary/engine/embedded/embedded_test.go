@@ -46,7 +46,7 @@ func TestReopen(t *testing.T) {
 	d := v.NewDevice()
 	now := time.Now()
 	token := wire.Token{1}
-	if err := e.Invite(t.Context(), token, 1, now.Add(time.Hour)); err != nil {
+	if err := e.Invite(t.Context(), token, 1, now.Add(time.Hour), nil); err != nil {
 		t.Fatal(err)
 	}
 	reopen := func() {
@@ -101,7 +101,7 @@ func BenchmarkAppend(b *testing.B) {
 			e := open(b, b.TempDir())
 			defer e.Close()
 			v := rawvault.New()
-			if err := e.Invite(b.Context(), wire.Token{1}, 1, time.Now().Add(time.Hour)); err != nil {
+			if err := e.Invite(b.Context(), wire.Token{1}, 1, time.Now().Add(time.Hour), nil); err != nil {
 				b.Fatal(err)
 			}
 			if err := e.Create(b.Context(), wire.Token{1}, v.Authority.Public(), time.Now()); err != nil {

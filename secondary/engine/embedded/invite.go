@@ -10,6 +10,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -20,11 +21,66 @@ func inviteKey(token wire.Token) []byte {
 	return h[:]
 }
 
-// inviteFixed is the length of an invite's value before the vaults made with it.
-const inviteFixed = 8 + 4
+// invite is what is kept of one. It is stored as expires u64 ‖ uses u32 ‖ quota ‖
+// n × vault. Those of the first version have no quota, and other lengths.
+type invite struct {
+	expires uint64 // Unix ms
+	uses    uint32 // left
+	quota   *engine.Quota
+	made    []byte // vaults, one after the other
+}
+
+func (i *invite) encode() []byte {
+	b := be.AppendUint32(be.AppendUint64(nil, i.expires), i.uses)
+	return append(appendQuota(b, i.quota), i.made...)
+}
+
+// parseInvite returns nil for nil.
+func parseInvite(b []byte) (*invite, error) {
+	const old, fixed = 8 + 4, 8 + 4 + quotaSize
+	switch {
+	case b == nil:
+		return nil, nil
+	case len(b) >= fixed && (len(b)-fixed)%len(keys.VaultID{}) == 0:
+		return &invite{be.Uint64(b), be.Uint32(b[8:]), parseQuota(b[old:]), bytes.Clone(b[fixed:])}, nil
+	case len(b) >= old && (len(b)-old)%len(keys.VaultID{}) == 0:
+		return &invite{be.Uint64(b), be.Uint32(b[8:]), nil, bytes.Clone(b[old:])}, nil
+	}
+	return nil, fmt.Errorf("%w: an invite of %d bytes", store.ErrDamaged, len(b))
+}
+
+// has reports whether a vault was made with the invite.
+func (i *invite) has(vault keys.VaultID) bool {
+	for made := i.made; len(made) > 0; made = made[len(vault):] {
+		if bytes.Equal(made[:len(vault)], vault[:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// quotaSize is the length of a quota, or of none.
+const quotaSize = 1 + 8 + 8 + 4
+
+func appendQuota(b []byte, q *engine.Quota) []byte {
+	own := byte(1)
+	if q == nil {
+		own, q = 0, &engine.Quota{}
+	}
+	b = be.AppendUint64(append(b, own), q.Bytes)
+	return be.AppendUint32(be.AppendUint64(b, q.Commits), q.Devices)
+}
+
+// parseQuota reads what appendQuota has written.
+func parseQuota(b []byte) *engine.Quota {
+	if b[0] == 0 {
+		return nil
+	}
+	return &engine.Quota{Bytes: be.Uint64(b[1:]), Commits: be.Uint64(b[9:]), Devices: be.Uint32(b[17:])}
+}
 
 // Invite implements [engine.Engine].
-func (e *Engine) Invite(ctx context.Context, token wire.Token, uses uint32, expires time.Time) error {
+func (e *Engine) Invite(ctx context.Context, token wire.Token, uses uint32, expires time.Time, quota *engine.Quota) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -33,8 +89,8 @@ func (e *Engine) Invite(ctx context.Context, token wire.Token, uses uint32, expi
 		if err != nil {
 			return err
 		}
-		v := be.AppendUint64(nil, uint64(expires.UnixMilli()))
-		return b.Put(inviteKey(token), be.AppendUint32(v, uses))
+		n := invite{expires: uint64(expires.UnixMilli()), uses: uses, quota: quota}
+		return b.Put(inviteKey(token), n.encode())
 	})
 }
 
@@ -63,43 +119,45 @@ func (e *Engine) Create(ctx context.Context, token wire.Token, authority keys.Au
 	}
 	vault := authority.VaultID()
 	return e.db.Update(func(tx *store.Tx) error {
-		var invite []byte
 		invites := tx.Bucket(bucketInvites)
-		if invites != nil {
-			invite = invites.Get(inviteKey(token))
-		}
-		if len(invite) < inviteFixed || (len(invite)-inviteFixed)%len(vault) != 0 {
+		if invites == nil {
 			return wire.ErrInvite
 		}
-		for made := invite[inviteFixed:]; len(made) > 0; made = made[len(vault):] {
-			if bytes.Equal(made[:len(vault)], vault[:]) {
-				return nil
-			}
-		}
-		expires, uses := int64(be.Uint64(invite)), be.Uint32(invite[8:])
-		if uses == 0 || now.UnixMilli() >= expires {
-			return wire.ErrInvite
-		}
-		switch _, err := tx.Log(logName(vault)); {
-		case err == nil:
-			return nil
-		case !errors.Is(err, store.ErrNotFound):
+		i, err := parseInvite(invites.Get(inviteKey(token)))
+		if err != nil {
 			return err
+		}
+		if i == nil {
+			return wire.ErrInvite
+		}
+		there, err := getTenant(tx, vault)
+		if err != nil && !errors.Is(err, wire.ErrNotFound) {
+			return err
+		}
+		if there != nil && there.state == engine.StateRemoved {
+			return wire.ErrSuspended
+		}
+		switch {
+		case there != nil && i.has(vault):
+			return nil
+		case i.uses == 0 || now.UnixMilli() >= int64(i.expires):
+			return wire.ErrInvite
+		case there != nil:
+			return nil
 		}
 
-		left := bytes.Clone(invite)
-		be.PutUint32(left[8:], uses-1)
-		if err := invites.Put(inviteKey(token), append(left, vault[:]...)); err != nil {
-			return err
+		if i.uses != engine.Unlimited {
+			i.uses, i.made = i.uses-1, append(i.made, vault[:]...)
+			if err := invites.Put(inviteKey(token), i.encode()); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.CreateLog(logName(vault), vault, authority); err != nil {
 			return fmt.Errorf("creating vault: %w", err)
 		}
-		vaults, err := tx.CreateBucket(bucketVaults)
-		if err != nil {
-			return err
-		}
-		if err := vaults.Put(vault[:], be.AppendUint64(nil, uint64(now.UnixMilli()))); err != nil {
+		ms := uint64(now.UnixMilli())
+		t := &tenant{created: ms, seen: ms, state: engine.StateActive, since: ms, own: i.quota}
+		if err := putTenant(tx, vault, t); err != nil {
 			return err
 		}
 		sizes, err := tx.CreateBucket(bucketSizes)

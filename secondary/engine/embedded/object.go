@@ -15,10 +15,14 @@ import (
 	"github.com/kistvault/kist/secondary/wire"
 )
 
+func (e *Engine) objectDir(vault keys.VaultID) string {
+	return filepath.Join(e.objects, vault.String())
+}
+
 // vaultObjects returns the vault's objects. Each vault has a directory of its
 // own: one never learns what another has.
 func (e *Engine) vaultObjects(vault keys.VaultID) (*store.Objects, error) {
-	dir := filepath.Join(e.objects, vault.String())
+	dir := e.objectDir(vault)
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -51,6 +55,10 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	count, err := e.objectCount(vault)
+	if err != nil {
+		return 0, err
+	}
 	o, err := e.vaultObjects(vault)
 	if err != nil {
 		return 0, err
@@ -58,7 +66,34 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	mu := e.objectLock(hash)
 	mu.Lock()
 	defer mu.Unlock()
+	before, whole, err := o.Have(hash)
+	if err != nil {
+		return 0, err
+	}
+	// What is about to be written counts before it is, so that two writers do not
+	// both take the same room. Who only asks is told now whether all of it fits.
+	n, rest := int64(len(data)), uint64(0)
+	if n == 0 && !whole && size > uint64(before) {
+		rest = size - uint64(before)
+	}
+	if whole {
+		n = 0
+	}
+	count.bytes.Add(n)
+	err = e.objectFits(vault, count, rest)
+	if err != nil && !(whole && errors.Is(err, wire.ErrQuota)) {
+		count.bytes.Add(-n)
+		return uint64(before), err
+	}
 	have, err := o.Write(hash, int64(size), int64(offset), data)
+	after := have
+	if err != nil {
+		var herr error
+		if after, _, herr = o.Have(hash); herr != nil {
+			after = before
+		}
+	}
+	count.bytes.Add(after - before - n)
 	if len(data) == 0 && have > 0 {
 		e.asked.add(objectKey{vault, hash})
 	}

@@ -23,6 +23,9 @@ func (e *Engine) Refill(ctx context.Context, r engine.AppendRequest) (size uint6
 	var refused error
 	err = e.db.Update(func(tx *store.Tx) error {
 		refused = nil
+		if _, err := active(tx, r.Vault); err != nil {
+			return err
+		}
 		l, err := vaultLog(tx, r.Vault)
 		if err != nil {
 			return err
@@ -64,13 +67,25 @@ func (e *Engine) refill(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 	if commitlog.LeafHash(header) != b.Commit.Leaf() {
 		return refuse(commitlog.ErrFork, "another commit is there")
 	}
+	came := int64(0)
 	for i, blob := range b.Blobs {
 		if blob == nil {
 			continue
 		}
-		if err := l.SetBlob(commitlog.ChangeID{Commit: b.ID, Index: uint16(i)}, blob); err != nil {
+		id := commitlog.ChangeID{Commit: b.ID, Index: uint16(i)}
+		_, there, err := l.Entry(id)
+		if err != nil {
 			return nil, err
 		}
+		if err := l.SetBlob(id, blob); err != nil {
+			return nil, err
+		}
+		if there == nil {
+			came += int64(len(blob))
+		}
+	}
+	if err := addDropped(tx, r.Vault, -came); err != nil {
+		return nil, err
 	}
 	if c := compacted(tx, r.Vault); c != nil { // which looks at it once more
 		return nil, c.Delete(compactPlace)

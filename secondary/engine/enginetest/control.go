@@ -23,7 +23,7 @@ func testInvites(t *testing.T, e engine.Engine) {
 	}
 	once, twice, other := wire.Token{1}, wire.Token{2}, wire.Token{3}
 	for token, uses := range map[wire.Token]uint32{once: 1, twice: 2, other: 1} {
-		if err := e.Invite(ctx, token, uses, now.Add(time.Hour)); err != nil {
+		if err := e.Invite(ctx, token, uses, now.Add(time.Hour), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -34,6 +34,10 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"Change":         testChange,
 		"Checkpoint":     testCheckpoint,
 		"State":          testState,
+		"Tenants":        testTenants,
+		"Suspended":      testSuspended,
+		"Quota":          testQuota,
+		"Remove":         testRemove,
 		"Compact":        testCompact,
 		"CompactObjects": testCompactObjects,
 		"CompactBeside":  testCompactBeside,
@@ -61,7 +65,7 @@ func create(t *testing.T, e engine.Engine) *rawvault.Vault {
 	v := rawvault.New()
 	id := v.ID()
 	token := wire.Token(id)
-	if err := e.Invite(t.Context(), token, 1, now.Add(time.Hour)); err != nil {
+	if err := e.Invite(t.Context(), token, 1, now.Add(time.Hour), nil); err != nil {
 		t.Fatalf("invite: %v", err)
 	}
 	if err := e.Create(t.Context(), token, v.Authority.Public(), now); err != nil {

@@ -94,7 +94,17 @@ func (d *Device) Checkpoint(c *commitlog.Checkpoint, time uint64) *commitlog.Che
 // Edit returns the device's next commit, of a put that names others of its
 // namespace.
 func (d *Device) Edit(tag keys.Tag, named ...commitlog.ChangeID) *commitlog.Bundle {
+	return d.follow(commitlog.OpPut, tag, named)
+}
+
+// Delete returns the device's next commit, which removes other changes.
+func (d *Device) Delete(tag keys.Tag, named ...commitlog.ChangeID) *commitlog.Bundle {
+	return d.follow(commitlog.OpDelete, tag, named)
+}
+
+func (d *Device) follow(op commitlog.Op, tag keys.Tag, named []commitlog.ChangeID) *commitlog.Bundle {
 	change, blob := Put(commitlog.MinBlob)
+	change.Op = op
 	for _, n := range named {
 		change.Refs = append(change.Refs, commitlog.Ref{At: uint64(n.Commit), Index: n.Index})
 	}

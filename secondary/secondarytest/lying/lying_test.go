@@ -46,7 +46,7 @@ func TestMutations(t *testing.T) {
 	at := client.Server{URL: "wss" + strings.TrimPrefix(h.URL, "https") + "/", Key: key.Public(), Binding: wire.BindingExporter}
 	v := rawvault.New()
 	token := wire.Token{1}
-	fatal(t, engine.Invite(t.Context(), token, 1, time.Now().Add(time.Hour)))
+	fatal(t, engine.Invite(t.Context(), token, 1, time.Now().Add(time.Hour), nil))
 	owner := client.NewVault(v.Authority, token)
 
 	// hear says BIND and MARK, and returns what is answered, up to MARKED.

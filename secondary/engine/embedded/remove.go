@@ -1,0 +1,105 @@
+package embedded
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/durable"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// A vault that goes is marked first, and from then on is out of reach. Then its
+// objects go, then its buckets, in steps, and its record last. Cut off anywhere, the
+// record says that there is something left to do.
+
+const removeBatch = 2048 // keys deleted in a transaction
+
+// Remove implements [engine.Tenants].
+func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err error) {
+	e.compactMu.Lock()
+	defer e.compactMu.Unlock()
+	due, err := e.vaults(func(r *tenant) bool {
+		return r.state == engine.StateDeleted && r.since <= uint64(before.UnixMilli())
+	})
+	for i := 0; i < len(due) && err == nil; i++ {
+		err = e.changeTenant(ctx, due[i], func(r *tenant) bool {
+			if r.state != engine.StateDeleted {
+				return false // somebody has had second thoughts
+			}
+			r.state = engine.StateRemoved
+			return true
+		})
+	}
+	if err != nil {
+		return 0, err
+	}
+	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
+	if len(going) > 0 && !e.holdMu.TryLock() {
+		return 0, err // the next call goes on
+	} else if len(going) > 0 {
+		defer e.holdMu.Unlock()
+	}
+	for _, vault := range going {
+		if err == nil {
+			err = e.remove(ctx, vault)
+		}
+		if err == nil {
+			gone++
+		}
+	}
+	return gone, err
+}
+
+func (e *Engine) remove(ctx context.Context, vault keys.VaultID) error {
+	if err := os.RemoveAll(e.objectDir(vault)); err != nil {
+		return err
+	}
+	if _, err := os.Stat(e.objects); err == nil {
+		if err := durable.SyncDir(e.objects); err != nil {
+			return err
+		}
+	}
+	e.forgetUsage(vault)
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := e.db.Update(func(tx *store.Tx) (err error) {
+			more, err = removeStep(tx, vault)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeStep removes some of what is stored of a vault.
+func removeStep(tx *store.Tx, vault keys.VaultID) (more bool, err error) {
+	name := logName(vault)
+	if b := tx.Bucket(name); b != nil {
+		if n, err := b.Drain(removeBatch); n == removeBatch || err != nil {
+			return true, err
+		}
+		return true, tx.DeleteBucket(name)
+	}
+	for _, in := range []string{bucketSizes, bucketCompacted, bucketCheckpoints} {
+		all := tx.Bucket(in)
+		if all == nil {
+			continue
+		}
+		if b := all.Bucket(vault.String()); b != nil {
+			if n, err := b.Drain(removeBatch); n == removeBatch || err != nil {
+				return true, err
+			}
+			if err := all.DeleteBucket(vault.String()); err != nil {
+				return true, err
+			}
+		}
+	}
+	return false, tx.Bucket(bucketVaults).Delete(append([]byte(nil), vault[:]...))
+}
