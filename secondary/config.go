@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -45,8 +47,16 @@ type Config struct {
 	MaxObject uint64
 	// RetentionDays is how long superseded blobs are kept. 0: 30 days.
 	RetentionDays uint32
+	// DeletedDays is how long a deleted vault can be had back. 0: 7 days.
+	DeletedDays uint32
 	// MaxConns is how many connections there may be at a time. 0: 4096.
 	MaxConns int
+	// Limits are those of one address, and of one vault.
+	Limits Limits
+	// ClientAddr returns where a connection comes from, for the limits of an
+	// address; nil: from where the socket says. A server behind a proxy, which
+	// alone can know, needs one of its own.
+	ClientAddr func(*http.Request) netip.Addr
 	// SignInTime is how long sign-in may take. 0: 30 s.
 	SignInTime time.Duration
 	// Idle is how long a device may be silent. 0: 90 s; devices ping three
@@ -87,7 +97,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.MaxObject = min(c.MaxObject, commitlog.MaxObject)
 	setDefault(&c.RetentionDays, 30)
+	setDefault(&c.DeletedDays, 7)
 	setDefault(&c.MaxConns, 4096)
+	c.Limits = c.Limits.withDefaults()
+	if c.ClientAddr == nil {
+		c.ClientAddr = remoteAddr
+	}
 	setDefault(&c.SignInTime, 30*time.Second)
 	setDefault(&c.Idle, 90*time.Second)
 	return c, nil

@@ -2,6 +2,7 @@ package secondary
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/kistvault/kist/secondary/internal/frames"
@@ -18,7 +19,9 @@ type conn struct {
 	server  *Server
 	frames  *frames.Conn
 	session *Session
-	started bool // both goroutines; guarded by server.connsMu
+	from    netip.Addr // where it comes from, …
+	counts  bool       // … where that counts
+	started bool       // both goroutines; guarded by server.connsMu
 
 	replies chan wire.Message // from the reader to the writer
 	held    wire.Message      // the writer's: an answer that something goes before; nil: none
@@ -65,6 +68,9 @@ func (c *conn) serve() error {
 		if err != nil {
 			return err
 		}
+		if signedIn {
+			c.pause()
+		}
 		came := time.Now()
 		for _, m := range c.session.Handle(c.server.ctx, frame) {
 			if _, refused := m.(*wire.Fail); refused {
@@ -79,6 +85,25 @@ func (c *conn) serve() error {
 			c.frames.SignedIn()
 		}
 		c.wake()
+	}
+}
+
+// longestPause bounds how long a message is left lying before it is read.
+const longestPause = time.Second
+
+// pause waits where the vault's sessions send more than they may: the next message
+// is not read before, and in the end the sender waits.
+func (c *conn) pause() {
+	s := c.server
+	wait := s.messages.charge(c.session.vault(), s.config.Now())
+	if wait == 0 {
+		return
+	}
+	timer := time.NewTimer(min(wait, longestPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.done:
 	}
 }
 

@@ -1,9 +1,12 @@
 package secondary
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // who is a device of a vault, or its owner (the zero device).
@@ -14,8 +17,11 @@ type who struct {
 
 // registry knows the session of each device that is signed in: there is one.
 type registry struct {
-	mu       sync.Mutex
-	sessions map[who]*Session
+	max int // sessions of a vault; negative: no limit
+
+	mu     sync.Mutex
+	vaults map[keys.VaultID]map[keys.DeviceID]*Session
+	count  int
 }
 
 // enter makes s the session of w and ends the one before. When it returns, the
@@ -26,15 +32,27 @@ type registry struct {
 // connection broke while it signed in, and its device has come back since.
 func (r *registry) enter(w who, s *Session, reason error) error {
 	r.mu.Lock()
-	other := r.sessions[w]
-	if other != nil && other.number > s.number {
+	of := r.vaults[w.vault]
+	other := of[w.device]
+	switch {
+	case other != nil && other.number > s.number:
 		r.mu.Unlock()
 		return reason
+	case other == nil && r.max >= 0 && len(of) >= r.max:
+		r.mu.Unlock()
+		return wire.ErrBusy
 	}
-	if r.sessions == nil {
-		r.sessions = make(map[who]*Session)
+	if of == nil {
+		if r.vaults == nil {
+			r.vaults = make(map[keys.VaultID]map[keys.DeviceID]*Session)
+		}
+		of = make(map[keys.DeviceID]*Session)
+		r.vaults[w.vault] = of
 	}
-	r.sessions[w] = s
+	of[w.device] = s
+	if other == nil {
+		r.count++
+	}
 	r.mu.Unlock()
 	if other != nil {
 		other.End(reason)
@@ -46,8 +64,14 @@ func (r *registry) enter(w who, s *Session, reason error) error {
 func (r *registry) leave(w who, s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.sessions[w] == s {
-		delete(r.sessions, w)
+	of := r.vaults[w.vault]
+	if of[w.device] != s {
+		return
+	}
+	delete(of, w.device)
+	r.count--
+	if len(of) == 0 {
+		delete(r.vaults, w.vault)
 	}
 }
 
@@ -55,5 +79,19 @@ func (r *registry) leave(w who, s *Session) {
 func (r *registry) of(w who) *Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.sessions[w]
+	return r.vaults[w.vault][w.device]
+}
+
+// all returns the sessions of a vault.
+func (r *registry) all(vault keys.VaultID) []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.vaults[vault]))
+}
+
+// counts returns how many sessions there are, and how many of a vault.
+func (r *registry) counts(vault keys.VaultID) (all, of int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count, len(r.vaults[vault])
 }

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gorilla/websocket"
 
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/internal/frames"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -25,6 +29,10 @@ type Server struct {
 	upgrader websocket.Upgrader
 	sessions registry
 	begun    atomic.Uint64 // sessions so far
+	full     full
+
+	connects, creates *buckets[netip.Addr]
+	messages, scans   *buckets[keys.VaultID]
 
 	// ctx ends what sessions do with the engine when Shutdown runs out of time.
 	ctx    context.Context
@@ -32,6 +40,7 @@ type Server struct {
 
 	connsMu  sync.Mutex
 	conns    map[*conn]struct{}
+	from     map[netip.Addr]int // connections of each address that is limited
 	closing  bool
 	finished sync.WaitGroup // the goroutines of all connections
 
@@ -57,7 +66,10 @@ func New(c Config) (*Server, error) {
 			CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
 		},
 		ctx: ctx, cancel: cancel,
-		conns: make(map[*conn]struct{}),
+		sessions: registry{max: config.Limits.Sessions},
+		connects: newBuckets[netip.Addr](config.Limits.Connects), creates: newBuckets[netip.Addr](config.Limits.Creates),
+		messages: newBuckets[keys.VaultID](config.Limits.Messages), scans: newBuckets[keys.VaultID](config.Limits.Scans),
+		conns: make(map[*conn]struct{}), from: make(map[netip.Addr]int),
 	}, nil
 }
 
@@ -70,6 +82,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !slices.Contains(websocket.Subprotocols(r), wire.Subprotocol) {
 		http.Error(w, "this is a kist secondary; it speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
 		return
+	}
+	from, counts := limited(s.config.ClientAddr(r))
+	if counts {
+		if wait := s.connects.take(from, s.config.Now(), 1); wait > 0 {
+			tooMany(w, wait)
+			return
+		}
 	}
 	var exporter []byte
 	if s.config.Binding == wire.BindingExporter {
@@ -85,10 +104,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	c := &conn{server: s, ready: make(chan struct{}, 1), replies: make(chan wire.Message, wire.MaxUploads), done: make(chan struct{})}
-	if !s.admit(c) {
+	c := &conn{server: s, from: from, counts: counts, ready: make(chan struct{}, 1), replies: make(chan wire.Message, wire.MaxUploads), done: make(chan struct{})}
+	switch s.admit(c) {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "busy", http.StatusServiceUnavailable)
+		return
+	case http.StatusTooManyRequests:
+		tooMany(w, connsWait)
 		return
 	}
 	ws, err := s.upgrader.Upgrade(w, r, http.Header{wire.ConnHeader: {name}})
@@ -100,19 +123,50 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	log.Debug("connection begins", "from", r.RemoteAddr)
 	c.frames = frames.New(ws, s.config.Idle)
 	c.session = s.NewSession(exporter, c.wake)
+	c.session.from, c.session.counts = from, counts
 	c.session.name = name
 	s.start(c)
 }
 
-// admit makes room for a connection, if there is any.
-func (s *Server) admit(c *conn) bool {
+// connsWait is when to come back for who has too many connections open.
+const connsWait = 30 * time.Second
+
+// tooMany refuses a connection of an address that has had its share.
+func tooMany(w http.ResponseWriter, wait time.Duration) {
+	seconds := int64(wait+time.Second-1) / int64(time.Second)
+	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+	http.Error(w, "too many connections from this address", http.StatusTooManyRequests)
+}
+
+// admit makes room for a connection and returns 0, or the HTTP status that says why
+// there is none.
+func (s *Server) admit(c *conn) int {
 	s.connsMu.Lock()
 	defer s.connsMu.Unlock()
 	if s.closing || len(s.conns) >= s.config.MaxConns {
-		return false
+		return http.StatusServiceUnavailable
+	}
+	if c.counts {
+		if n := s.from[c.from]; s.config.Limits.Conns >= 0 && n >= s.config.Limits.Conns {
+			return http.StatusTooManyRequests
+		}
+		s.from[c.from]++
 	}
 	s.conns[c] = struct{}{}
-	return true
+	return 0
+}
+
+// forget takes a connection out. connsMu is held.
+func (s *Server) forget(c *conn) {
+	if _, there := s.conns[c]; !there {
+		return
+	}
+	delete(s.conns, c)
+	if c.counts {
+		if s.from[c.from]--; s.from[c.from] == 0 {
+			delete(s.from, c.from)
+		}
+	}
 }
 
 // start lets the connection run, or closes it if the server has begun to stop.
@@ -121,7 +175,7 @@ func (s *Server) start(c *conn) {
 	defer s.connsMu.Unlock()
 	if s.closing {
 		c.frames.Close()
-		delete(s.conns, c)
+		s.forget(c)
 		return
 	}
 	c.started = true
@@ -133,7 +187,7 @@ func (s *Server) start(c *conn) {
 func (s *Server) dismiss(c *conn) {
 	s.connsMu.Lock()
 	defer s.connsMu.Unlock()
-	delete(s.conns, c)
+	s.forget(c)
 }
 
 // Conns returns how many connections there are.

@@ -3,8 +3,10 @@ package secondary
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -22,6 +24,8 @@ type Session struct {
 	name     string // of its connection; empty: none
 	number   uint64 // sessions that began later have higher ones
 	exporter []byte
+	from     netip.Addr // where the connection comes from, …
+	counts   bool       // … where that counts against limits
 	wake     func()
 
 	handleMu sync.Mutex // held while a message is handled; guards what follows
@@ -31,6 +35,7 @@ type Session struct {
 	parts    wire.Assembler  // of UPLOAD
 	refills  wire.Assembler  // of REFILL
 	refused  commitlog.Hash  // leaf of the commit refused last
+	seen     time.Time       // when the vault's record was told that a device is here
 
 	ending atomic.Pointer[wire.Error] // set from outside: nothing more is done
 	size   atomic.Uint64              // of the log, as heard of
@@ -155,6 +160,9 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 			return one(s.create(ctx, m))
 		}
 	case stateSigned:
+		if err := s.noteSeen(ctx); err != nil {
+			return nil, err
+		}
 		switch m := m.(type) {
 		case *wire.Bind:
 			return nil, s.bind(ctx, m)

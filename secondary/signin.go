@@ -56,27 +56,16 @@ func (s *Session) auth(ctx context.Context, m *wire.Auth) (wire.Message, error) 
 	if !key.Verify(keys.PurposeClientAuth, m.Vault, signed, m.Signature[:]) || !known {
 		return &wire.Fail{Code: wire.CodeDenied}, nil
 	}
-	if author.Revoked != 0 {
-		return &wire.Fail{Code: wire.CodeRevoked}, nil
-	}
-	reply, err := s.signedIn(who{m.Vault, m.Device})
-	if err != nil {
-		return nil, err
-	}
-	// A revocation that was under way has looked for this session before it
-	// was there to be ended.
-	author, err = s.server.config.Engine.Author(ctx, m.Vault, m.Device)
-	if err != nil {
-		return nil, err
-	}
-	if author.Revoked != 0 {
-		return &wire.Fail{Code: wire.CodeRevoked}, nil
-	}
-	return reply, nil
+	return s.signedIn(ctx, who{m.Vault, m.Device})
 }
 
 // create makes a vault with an invite and signs its owner in.
 func (s *Session) create(ctx context.Context, m *wire.Create) (wire.Message, error) {
+	if s.counts {
+		if wait := s.server.creates.take(s.from, s.server.config.Now(), 1); wait > 0 {
+			return nil, busy(wait)
+		}
+	}
 	vault := m.Authority().VaultID()
 	signed := s.proof.ClientBytes(wire.RoleCreate, m.Token)
 	if !m.Auth.Verify(keys.PurposeClientAuth, vault, signed, m.Signature[:]) {
@@ -86,20 +75,39 @@ func (s *Session) create(ctx context.Context, m *wire.Create) (wire.Message, err
 	if errors.Is(err, wire.ErrInvite) {
 		return &wire.Fail{Code: wire.CodeInvite}, nil
 	}
+	if errors.Is(err, wire.ErrSuspended) {
+		return &wire.Fail{Code: wire.CodeSuspended}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return s.signedIn(who{vault, keys.DeviceID{}})
+	return s.signedIn(ctx, who{vault, keys.DeviceID{}})
 }
 
-// signedIn takes over from the device's older session, if there is one.
-func (s *Session) signedIn(w who) (wire.Message, error) {
+// signedIn lets a client in that has proved itself, unless it is barred. It takes
+// over from the device's older session, if there is one.
+func (s *Session) signedIn(ctx context.Context, w who) (wire.Message, error) {
+	if code, err := s.barred(ctx, w); code != 0 || err != nil {
+		return failed(code, err)
+	}
 	if err := s.server.sessions.enter(w, s, wire.ErrReplaced); err != nil {
 		return nil, err
 	}
 	s.me = w
 	s.state = stateSigned
+	// A revocation or suspension that was under way has looked for this session
+	// before it was there to be ended.
+	if code, err := s.barred(ctx, w); code != 0 || err != nil {
+		return failed(code, err)
+	}
 	return &wire.OK{}, nil
+}
+
+func failed(code wire.Code, err error) (wire.Message, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Fail{Code: code}, nil
 }
 
 // endRevoked ends the sessions of the devices that a control commit revoked: of

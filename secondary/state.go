@@ -44,6 +44,9 @@ func (s *Session) snapshot(ctx context.Context, m *wire.Snapshot) (wire.Message,
 	if f.state != nil {
 		return nil, fmt.Errorf("%w: a second SNAPSHOT", wire.ErrProtocol)
 	}
+	if err := s.mayScan(ctx); err != nil {
+		return s.refuse(m.Request, err)
+	}
 	reader, err := s.server.config.Engine.OpenState(ctx, s.vault(), m.Size)
 	if err != nil {
 		return s.notFound(m.Request, err)
@@ -53,6 +56,23 @@ func (s *Session) snapshot(ctx context.Context, m *wire.Snapshot) (wire.Message,
 		after: engine.Place{Tag: m.Tag, ID: commitlog.ChangeID{Commit: m.Commit, Index: m.Index}},
 	}
 	return nil, nil
+}
+
+// commitsAScan is how many commits make a scan cost as much again.
+const commitsAScan = 10_000
+
+// mayScan returns an error where the vault has had all read that is live in it more
+// often than it may.
+func (s *Session) mayScan(ctx context.Context) error {
+	c := &s.server.config
+	head, err := c.Engine.Head(ctx, s.vault(), 0)
+	if err != nil {
+		return err
+	}
+	if wait := s.server.scans.take(s.vault(), c.Now(), 1+int(head.Size/commitsAScan)); wait > 0 {
+		return busy(wait)
+	}
+	return nil
 }
 
 // next returns the next STATE.
@@ -181,6 +201,9 @@ func (s *Session) checkpoint(ctx context.Context, m *wire.Checkpoint) (wire.Mess
 
 // post takes a checkpoint of the device.
 func (s *Session) post(ctx context.Context, m *wire.Checkpoint) error {
+	if err := s.mayScan(ctx); err != nil {
+		return err
+	}
 	bad := func(what string) error { return fmt.Errorf("%w: checkpoint: %s", wire.ErrProtocol, what) }
 	c, err := commitlog.ParseCheckpoint(append([]byte(nil), m.Data...))
 	if err != nil {

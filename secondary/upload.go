@@ -64,6 +64,7 @@ func (s *Session) upload(ctx context.Context, m *wire.Upload) (wire.Message, err
 			s.refused = a.leaf
 			e := s.answer(err)
 			r.Code, r.Text = e.Code, e.Text
+			s.noteQuota(e.Code)
 		}
 		reply.Results[i] = r
 	}
@@ -123,7 +124,8 @@ func (s *Session) object(ctx context.Context, m *wire.Object) (wire.Message, err
 	}
 	var err error
 	reply.Bytes, err = e.WriteObject(ctx, s.vault(), m.Hash, m.Size, m.Offset, m.Data)
-	if code := wire.CodeOf(err); code == wire.CodeBlob {
+	if code := wire.CodeOf(err); code == wire.CodeBlob || code == wire.CodeQuota {
+		s.noteQuota(code)
 		reply.Code = code
 		return reply, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -218,7 +219,11 @@ func dialError(ctx context.Context, url string, resp *http.Response, err error) 
 	case resp == nil:
 		return fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
 	case resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests:
-		return fmt.Errorf("%w: %s", wire.ErrBusy, url)
+		busy := wire.NewError(wire.CodeBusy, "")
+		if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 32); err == nil {
+			busy.RetryAfter = seconds * 1000
+		}
+		return fmt.Errorf("%s: %w", url, busy)
 	case resp.StatusCode >= 500: // a proxy without the secondary behind it
 		return fmt.Errorf("%w: %s answers HTTP %d", wire.ErrUnreachable, url, resp.StatusCode)
 	}
