@@ -120,6 +120,7 @@ type Report struct {
 	Conflicts  int    // records that came to have several versions
 	Quarantine int    // changes whose content cannot be used, in all
 	Aside      int    // own changes that the secondary refused, in all
+	NoRoom     int    // of these, since the vault has no more room there
 	Pending    int    // own changes that are not in the log yet, in all
 	Missing    int    // changes whose content is to be here and has not come, in all
 	Forgotten  int    // changes whose content is here no more, since it is not selected

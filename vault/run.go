@@ -343,7 +343,7 @@ func retry(err error) (time.Duration, bool) {
 	case errors.As(err, &e):
 		ok := e.Action == wire.ActionRetry || e.Action == wire.ActionRetryAfter
 		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
-	case errors.Is(err, errUnknownStub), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errUnknownStub), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return 0, true
 	}
 	return 0, false

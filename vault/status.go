@@ -32,6 +32,7 @@ type Status struct {
 	Records    int // that show something now
 	Pending    int // local changes that are not in the log yet
 	Aside      int // … of these, refused by the secondary
+	NoRoom     int // … of these, since the vault has no more room there
 	Undecided  int // transactions of Transact that may come into the log yet, or may be there
 	Missing    int // changes whose content is to be here and has not come
 	Quarantine int // changes whose content cannot be used
@@ -112,7 +113,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		if err := count(s.outbox, &st.Pending); err != nil {
 			return err
 		}
-		if err := count(s.aside, &st.Aside); err != nil {
+		if st.Aside, st.NoRoom, err = s.countAside(); err != nil {
 			return err
 		}
 		if err := count(s.missing, &st.Missing); err != nil {

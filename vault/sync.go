@@ -132,13 +132,13 @@ func (v *Vault) summary(r Report, err error) (*Report, error) {
 		r.Commits = s.log.Size()
 		pending, err := s.pendingSum()
 		r.Pending = pending.changes
-		var uerr error
+		var uerr, aerr error
 		r.Undecided, uerr = s.undecided()
+		r.Aside, r.NoRoom, aerr = s.countAside()
 		count := func(n *int) func(k, v []byte) (bool, error) {
 			return func(_, _ []byte) (bool, error) { *n++; return true, nil }
 		}
-		return errors.Join(err, uerr,
-			s.aside.Scan(nil, count(&r.Aside)),
+		return errors.Join(err, uerr, aerr,
 			s.quarantine.Scan(nil, count(&r.Quarantine)),
 			s.missing.Scan(nil, count(&r.Missing)),
 		)

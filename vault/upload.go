@@ -112,6 +112,8 @@ func (e *engine) result(s *state, r *wire.Result) error {
 		return fmt.Errorf("the secondary says that another copy of this device has written: %w", err)
 	case attempt:
 		return e.refuseAttempt(s, r.Seq, err)
+	case errors.Is(err, wire.ErrQuota):
+		return s.noRoom(r.Seq, err.Error())
 	case r.Code.Action() == wire.ActionRetry && e.refusals < maxRefusals:
 		// It was right when it was signed and the log has moved on: build it anew.
 		e.refusals++
@@ -129,7 +131,7 @@ func (e *engine) result(s *state, r *wire.Result) error {
 func refusal(err error) bool {
 	code := wire.CodeOf(err)
 	switch code {
-	case wire.CodeCondition, wire.CodeAfterRefused, wire.CodeObjectMissing, wire.CodeTooLarge, wire.CodeRegistration:
+	case wire.CodeCondition, wire.CodeAfterRefused, wire.CodeObjectMissing, wire.CodeTooLarge, wire.CodeRegistration, wire.CodeQuota:
 		return true
 	}
 	return code >= 100

@@ -177,7 +177,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 // unreachable reports whether an error is one of the connection, and not of what
 // was asked for.
 func unreachable(err error) bool {
-	for _, e := range []error{wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, vault.ErrNoSecondary, errSilent, context.DeadlineExceeded} {
+	for _, e := range []error{wire.ErrUnreachable, wire.ErrBusy, wire.ErrSuspended, wire.ErrTimeout, wire.ErrShutdown, vault.ErrNoSecondary, errSilent, context.DeadlineExceeded} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -45,6 +47,9 @@ func TestMain(m *testing.M) {
 //	                           set $INVITE; a second start has the same address;
 //	                           NAME.pid and NAME.log are its process and output
 //	stopserver NAME            stop it
+//	kistd ARG…                 run kistd, beside a server or without one
+//	waitsent DIR               wait until nothing waits to be sent from the vault in DIR
+//	vaultid VAR NAME           set $VAR to the id of the secondary's first vault
 //	invite VAR NAME            set $VAR to a new invite
 //	forge VAR NAME OTHER       set $VAR to an invite of NAME with OTHER's key
 //	expired VAR NAME           set $VAR to an invite that is out of date
@@ -79,6 +84,9 @@ func TestScript(t *testing.T) {
 			"exits":       exits,
 			"startserver": s.start,
 			"stopserver":  s.stop,
+			"kistd":       kistdCommand,
+			"vaultid":     vaultID,
+			"waitsent":    waitSent,
 			"invite":      s.invite,
 			"forge":       s.forge,
 			"expired":     s.expired,
@@ -111,6 +119,35 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
+}
+
+func kistdCommand(ts *testscript.TestScript, neg bool, args []string) {
+	program, err := buildServer()
+	ts.Check(err)
+	if err := ts.Exec(program, args...); (err != nil) != neg {
+		ts.Fatalf("kistd: %v", err)
+	}
+}
+
+func waitSent(ts *testscript.TestScript, neg bool, args []string) {
+	for by := time.Now().Add(timeout); time.Now().Before(by); {
+		ts.Check(ts.Exec("kist", "status", "--json", "--vault", args[0]))
+		if strings.Contains(ts.ReadFile("stdout"), `"pending":0`) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s never sent what it has", args[0])
+}
+
+func vaultID(ts *testscript.TestScript, neg bool, args []string) {
+	program, err := buildServer()
+	ts.Check(err)
+	out, err := exec.Command(program, "vaults", "--json", "--data", ts.MkAbs(args[1])).Output()
+	ts.Check(err)
+	var v struct{ ID string }
+	ts.Check(json.NewDecoder(bytes.NewReader(out)).Decode(&v))
+	ts.Setenv(args[0], v.ID)
 }
 
 // timeout only ends a test that hangs.

@@ -188,8 +188,11 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 	if st.Conflicts > 0 {
 		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist conflicts")
 	}
-	if st.Aside > 0 {
-		line("refused", plural(st.Aside, "change", "changes")+" of this device: kist sync tells why")
+	if n := st.Aside - st.NoRoom; n > 0 {
+		line("refused", plural(n, "change", "changes")+" of this device: kist sync tells why")
+	}
+	if st.NoRoom > 0 {
+		line("no room", plural(st.NoRoom, "change is", "changes are")+" on this device alone: the vault has no more room at the secondary")
 	}
 	if st.Quarantine > 0 {
 		line("quarantine", plural(st.Quarantine, "change", "changes")+" cannot be read, and all others can: kist status -v lists them")
@@ -333,7 +336,8 @@ type jsonStatus struct {
 	Quarantine int             `json:"quarantine"`
 	Missing    int             `json:"missing"`
 	Conflicts  int             `json:"conflicts"`
-	Ahead      int             `json:"ahead"` // records dated more than a day ahead
+	Ahead      int             `json:"ahead"`   // records dated more than a day ahead
+	NoRoom     int             `json:"no_room"` // of those refused, for want of room at the secondary
 	Devices    []jsonDevice    `json:"devices"`
 	Namespaces []jsonNamespace `json:"namespaces"`
 	Selection  jsonSelection   `json:"selection"`
@@ -394,7 +398,7 @@ func (s *summary) json(dir string) *jsonStatus {
 		Device:     jsonDevice{ID: st.Device.String(), Name: st.DeviceName, This: true, Revoked: st.Revoked},
 		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, State: stateWord(st), Commits: st.Commits,
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
-		Refused: st.Aside, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
+		Refused: st.Aside, NoRoom: st.NoRoom, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,
 		Selection: selectionJSON(&st.Selection, !st.Selecting), Retention: retentionJSON(st.Retention),
 	}

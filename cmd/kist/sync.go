@@ -143,6 +143,10 @@ func (a *app) problems(ctx context.Context, v *vault.Vault, r *vault.Report) err
 		return nil
 	}
 	f := &failure{code: exitPartly, text: "done but for some changes, which are kept", hint: "kist sync again; if it stays so, a newer kist, or who runs the secondary, may help"}
+	if r.NoRoom > 0 {
+		f.code, f.text = exitSize, "the secondary has no more room for this vault; what it did not take stays on this device"
+		f.hint = "ask who runs the secondary for more (kistd vaults quota), or remove what is not needed: its room comes back in some weeks; kist sync then sends the rest"
+	}
 	if r.Aside > 0 {
 		f.detail("refused", plural(r.Aside, "change of this device was", "changes of this device were")+" refused by the secondary")
 	}
@@ -196,6 +200,7 @@ type jsonReport struct {
 	Compacted  int    `json:"compacted"`
 	BytesIn    int64  `json:"bytes_in"`
 	BytesOut   int64  `json:"bytes_out"`
+	NoRoom     int    `json:"no_room"` // of those refused, for want of room at the secondary
 }
 
 func reportJSON(r *vault.Report) *jsonReport {
@@ -204,6 +209,6 @@ func reportJSON(r *vault.Report) *jsonReport {
 	}
 	return &jsonReport{
 		Version: jsonVersion, Type: "report", Commits: r.Commits, Pulled: r.Pulled, Pushed: r.Pushed, Conflicts: r.Conflicts,
-		Pending: r.Pending, Refused: r.Aside, Quarantine: r.Quarantine, Missing: r.Missing, Forgotten: r.Forgotten, Compacted: r.Compacted, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		Pending: r.Pending, Refused: r.Aside, NoRoom: r.NoRoom, Quarantine: r.Quarantine, Missing: r.Missing, Forgotten: r.Forgotten, Compacted: r.Compacted, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 	}
 }
