@@ -18,6 +18,9 @@ func (c *config) check() error {
 	if err := errors.Join(c.needData(), c.needRetention()); err != nil {
 		return err
 	}
+	if c.deleted == 0 {
+		return usagef("--deleted: at least one day: somebody may have second thoughts")
+	}
 	if _, _, err := newLogger(nil, c.logFormat, c.logLevel); err != nil {
 		return err
 	}

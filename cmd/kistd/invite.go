@@ -1,69 +1,49 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kistvault/kist/commitlog/store"
-	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/admin"
 )
 
 func inviteCommand() *cobra.Command {
 	conf := newConfig()
+	var q admin.InviteQuestion
+	var quota quotaFlags
 	c := &cobra.Command{
 		Use:   "invite --data DIR",
-		Short: "print an invite that lets one person create a vault",
+		Short: "print an invite that lets somebody create a vault",
 		Long: `Prints an invite, one line, that lets whoever has it create one vault here,
-within a week. It works while the server runs.
+within a week, unless --uses and --days say otherwise. It works while the server
+runs.
+
+With --quota-bytes, --quota-commits or --quota-devices its vaults have a quota of
+their own; see kistd vaults quota.
 
 It holds a secret: send it in a way that only the person it is for can read.`,
+		Example: `  kistd invite --data /var/lib/kistd
+  kistd invite --data /var/lib/kistd --uses 5 --days 30 --quota-bytes 2GiB`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := conf.load(c); err != nil {
-				return err
+			if q.Uses == 0 || q.Days == 0 {
+				return usagef("--uses and --days: at least one")
 			}
-			if err := conf.needData(); err != nil {
+			q.Quota = quota.given(c)
+			return conf.operate(c, func(client *admin.Client, _ bool) error {
+				a, err := client.Invite(c.Context(), q)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), a.Invite)
 				return err
-			}
-			invite, err := askForInvite(c, conf.data)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), invite)
-			return err
+			})
 		},
 	}
 	conf.flags(c, "data")
+	c.Flags().Uint32Var(&q.Uses, "uses", 1, "`NUMBER` of vaults that can be made with it")
+	c.Flags().Uint32Var(&q.Days, "days", 7, "`DAYS` that it is good for")
+	quota.add(c)
 	return c
-}
-
-// askForInvite asks the server that runs, or makes the invite itself where none
-// does.
-func askForInvite(c *cobra.Command, data string) (string, error) {
-	d, err := secondary.OpenDataDir(data)
-	if errors.Is(err, store.ErrInUse) {
-		return adminCall(c.Context(), secondary.AdminSocket(data), "invite")
-	}
-	if err != nil {
-		return "", err
-	}
-	defer d.Close()
-	address, err := d.Address()
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", hinted{errors.New("the server has never run, so its address is not known"), "kistd serve --data " + data}
-	}
-	if err != nil {
-		return "", err
-	}
-	e, err := d.OpenEngine()
-	if err != nil {
-		return "", err
-	}
-	defer e.Close()
-	invite, err := secondary.NewInvite(c.Context(), e, d.Key().Public(), address, time.Now())
-	return invite.String(), err
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/admin"
 )
 
 // Exit codes, as in cmd/kist.
@@ -55,6 +56,10 @@ key, which is in every invite; keep the data directory safe and backed up.`,
   kistd serve --data /var/lib/kistd --domain vault.example.org
   kistd config example > /etc/kistd/kistd.toml
   kistd invite --data /var/lib/kistd
+  kistd vaults --data /var/lib/kistd
+  kistd backup /backup/kistd --data /var/lib/kistd
+  kistd verify --data /var/lib/kistd
+  kistd doctor --data /var/lib/kistd
   kistd compact --data /var/lib/kistd
 
 Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
@@ -64,7 +69,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
-			return usagef("a command is needed: serve, invite, compact, config, health or version")
+			return usagef("a command is needed: serve, invite, vaults, backup, verify, doctor, compact, config, health or version")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -75,7 +80,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String("config", "", "`FILE` with settings (default "+defaultFile+", if it is there)")
-	root.AddCommand(serveCommand(), inviteCommand(), compactCommand(), configCommand(), healthCommand(), versionCommand())
+	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), configCommand(), healthCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
@@ -107,7 +112,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 func exitCode(err error) int {
 	var u usageError
 	switch {
-	case errors.As(err, &u):
+	case errors.As(err, &u), errors.Is(err, admin.ErrPath):
 		return exitUsage
 	case errors.Is(err, store.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
 		return exitInUse

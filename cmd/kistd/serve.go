@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/front"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -35,8 +36,12 @@ authority. With --plain there is no TLS, for a proxy.
 
 While there is no vault, an invite is printed at each start.
 
+With --open nobody has to be invited: what is then printed lets everybody create
+vaults.
+
 Once a day, values that were superseded or removed longer ago than --retention
-are dropped; see kistd compact.
+are dropped, and vaults that were deleted longer ago than --deleted; see kistd
+compact and kistd vaults.
 
 Every flag is also a variable (--min-free: KISTD_MIN_FREE) and a line of the
 file ` + defaultFile + `, or of the one that --config names; see
@@ -87,6 +92,12 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		return err
 	}
 	defer closing(&err, e)
+	e.DefaultQuota(conf.quota())
+	if at, restored, err := data.Restored(); err != nil {
+		return err
+	} else if restored {
+		log.Warn("this is a backup; devices that know more will notice, and one can send what is missing with kist secondary reseed", "of", at)
+	}
 
 	// 2. The address.
 	listener, err := listen("--listen", conf.listen)
@@ -107,7 +118,8 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	}
 
 	// 3. The server, and what a browser is shown.
-	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log, RetentionDays: conf.retention})
+	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log,
+		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits()})
 	if err != nil {
 		return err
 	}
@@ -127,13 +139,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	newInvite := func(ctx context.Context) (wire.Invite, error) {
 		return secondary.NewInvite(ctx, e, data.Key().Public(), address, time.Now())
 	}
-	commands, err := listenAdmin(ctx, data.AdminSocket(), func(ctx context.Context, question string) (string, error) {
-		if question != "invite" {
-			return "", fmt.Errorf("unknown command %q", question)
-		}
-		i, err := newInvite(ctx)
-		return i.String(), err
-	})
+	commands, err := admin.Listen(data.AdminSocket(), &admin.Operator{Data: data, Engine: e, Server: server, DeletedDays: conf.deleted}, log)
 	if err != nil {
 		return err
 	}
@@ -153,8 +159,13 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 
 	// 5. What the operator should know.
 	fmt.Fprintf(stdout, "listening on %s\n", urls[len(urls)-1])
-	if err := firstInvite(ctx, e, newInvite, stdout); err != nil {
+	if err := openInvite(ctx, e, data, address, conf.open, stdout); err != nil {
 		return err
+	}
+	if !conf.open {
+		if err := firstInvite(ctx, e, newInvite, stdout); err != nil {
+			return err
+		}
 	}
 	log.Info("listening", "address", listener.Addr().String(), "url", address.URL, "binding", address.Binding.String(),
 		"certificate", certificate.kind, "server-key", data.Key().Public().String(), "version", versionText(), "settings", conf.file)

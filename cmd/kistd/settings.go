@@ -27,6 +27,10 @@ type config struct {
 	retention uint32
 	minFree   uint64
 
+	open    bool
+	deleted uint32
+	tenantLimits
+
 	logFormat, logLevel string
 
 	file   string // that was read; empty: none
@@ -61,6 +65,8 @@ func newConfig() *config {
 	t.Add("min-free", settings.Size(&c.minFree, 256<<20),
 		"free space in `SIZE` below which /readyz reports a disk that is nearly full",
 		"0 turns that off. Nothing is refused by it: it is for whoever watches the server.")
+
+	c.tenants(t)
 
 	t.Group("Address")
 	t.Add("listen", settings.Text(&c.listen, ""),

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/secondary/admin"
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// errFaults: what was verified is not as it was written.
+var errFaults = fmt.Errorf("%w: see above", store.ErrDamaged)
+
+func backupCommand() *cobra.Command {
+	conf := newConfig()
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "backup DIR --data DIR",
+		Short: "write or bring up to date a backup, while the server runs",
+		Long: `Writes a backup of all that the server has at this moment to DIR, verified by
+reading it back. The server goes on meanwhile. DIR is empty at first; the next
+time, only what is new is copied of the large values, and until its last step DIR
+holds the backup before.
+
+DIR is a data directory itself: to restore, copy it and give the copy to kistd
+serve. It holds the server's key, so keep it as safe as the server.
+
+This command writes DIR with the rights of whoever runs it, who has to be able to
+read the data directory.`,
+		Example: `  kistd backup /backup/kistd --data /var/lib/kistd`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("one directory for the backup is needed")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return conf.operate(c, func(client *admin.Client, _ bool) error {
+				if err := apart(conf.data, args[0]); err != nil {
+					return err
+				}
+				s, err := client.Backup(c.Context(), conf.data, args[0])
+				if err != nil {
+					return err
+				}
+				return printBackup(c.OutOrStdout(), s, args[0], asJSON)
+			})
+		},
+	}
+	conf.flags(c, "data")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// apart refuses a backup within the data directory.
+func apart(data, dir string) error {
+	from, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	to, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(from, to); err == nil && filepath.IsLocal(rel) {
+		return usagef("the backup cannot be in the data directory")
+	}
+	return nil
+}
+
+func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) error {
+	if asJSON {
+		if err := json.NewEncoder(w).Encode(s); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(w, "backup in %s\n", dir)
+		fmt.Fprintf(w, "  store      %s\n", bytesText(uint64(s.Store)))
+		fmt.Fprintf(w, "  objects    %d, of these %d copied now, %s\n", s.Verified.Objects, s.Copied, bytesText(s.Bytes))
+		if s.Removed > 0 {
+			fmt.Fprintf(w, "  dropped    %d objects that nothing needs any more\n", s.Removed)
+		}
+		printVerified(w, s.Verified, s.Faults, 0)
+	}
+	if len(s.Faults) > 0 {
+		return errFaults
+	}
+	return nil
+}
+
+func printVerified(w io.Writer, v engine.Verified, faults []string, more int) {
+	fmt.Fprintf(w, "  verified   %d vaults, %d commits, %d values, %d objects, %s\n", v.Vaults, v.Commits, v.Blobs, v.Objects, bytesText(v.Bytes))
+	for _, f := range faults {
+		fmt.Fprintf(w, "  fault      %s\n", f)
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "  fault      … and %d more\n", more)
+	}
+}
+
+func verifyCommand() *cobra.Command {
+	conf := newConfig()
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "verify --data DIR",
+		Short: "verify all that is stored, of a server or a backup",
+		Long: `Goes through every vault from its first commit on, as if it came in now: the
+signatures, what follows on what, what is live, the hash of each value and of each
+large one. No key is needed, and nothing is changed. Names and contents the server
+cannot read; that they are the ones that were sent, it can tell.
+
+Beside a server that runs, others go on, and only compaction waits. Otherwise, as
+for a backup, every page of the store is read, too.
+
+Exit status 9 says that something is not as it was written.`,
+		Example: `  kistd verify --data /var/lib/kistd
+  kistd verify --data /backup/kistd`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return conf.operate(c, func(client *admin.Client, _ bool) error {
+				a, err := client.Verify(c.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					err = json.NewEncoder(c.OutOrStdout()).Encode(a)
+				} else {
+					printVerified(c.OutOrStdout(), a.Verified, a.Faults, a.More)
+				}
+				if len(a.Faults) > 0 {
+					err = errors.Join(err, errFaults)
+				}
+				return err
+			})
+		},
+	}
+	conf.flags(c, "data")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kistvault/kist/internal/settings"
+	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// defaultDeleted is how many days a deleted vault can be had back.
+const defaultDeleted = 7
+
+// tenantLimits say how much a vault, and an address, may have. Zeros are no limits.
+type tenantLimits struct {
+	quotaBytes                uint64
+	quotaCommits              uint32
+	quotaDevices              uint32
+	addressConns, addressRate uint32
+}
+
+// tenants adds the settings about who may have how much.
+func (c *config) tenants(t *settings.Table) {
+	t.Group("Vaults")
+	t.Add("open", settings.Switch(&c.open),
+		"let everybody create vaults, without an invite",
+		"What kistd then prints at its start is the address to give away.")
+	t.Add("deleted", settings.Number(&c.deleted, defaultDeleted),
+		"`DAYS` for which a deleted vault can be had back, at least 1", "See kistd vaults delete.")
+	t.Add("quota-bytes", settings.Size(&c.quotaBytes, 0),
+		"`SIZE` that a vault may take, unless it has a quota of its own", "0 is no limit. See kistd vaults quota.")
+	t.Add("quota-commits", settings.Number(&c.quotaCommits, 0),
+		"`NUMBER` of commits that a vault may have", "0 is no limit.")
+	t.Add("quota-devices", settings.Number(&c.quotaDevices, 0),
+		"`NUMBER` of devices that a vault may have", "0 is no limit but that of every vault, 64.")
+	t.Add("address-connections", settings.Number(&c.addressConns, 256),
+		"`NUMBER` of connections that one address may have open", "0 is no limit. For IPv6 the first 64 bits are the address; this machine is not limited.")
+	t.Add("address-rate", settings.Number(&c.addressRate, 10),
+		"`NUMBER` of connections that one address may open in a second, in the long run", "0 is no limit. After a rest it may open thirty times as many at once.")
+}
+
+// quota returns that of vaults without one of their own.
+func (l *tenantLimits) quota() engine.Quota {
+	return engine.Quota{Bytes: l.quotaBytes, Commits: uint64(l.quotaCommits), Devices: l.quotaDevices}
+}
+
+func (l *tenantLimits) limits() secondary.Limits {
+	out := secondary.Limits{Conns: int(l.addressConns), Connects: secondary.Rate{PerSecond: float64(l.addressRate), Burst: 30 * int(l.addressRate)}}
+	if l.addressConns == 0 {
+		out.Conns = -1
+	}
+	if l.addressRate == 0 {
+		out.Connects.PerSecond = -1
+	}
+	return out
+}
+
+// openInvite opens the server for everybody and says how to come in, or closes it.
+func openInvite(ctx context.Context, e engine.Engine, data *secondary.DataDir, a secondary.Address, open bool, stdout io.Writer) error {
+	i, err := secondary.OpenInvite(ctx, e, data.Key().Public(), a, time.Now(), open)
+	if err != nil || !open {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, `everybody can create vaults here, with this address. It is no secret:
+
+%s
+
+`, i)
+	return err
+}

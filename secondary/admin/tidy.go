@@ -1,0 +1,46 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// tidyAfter is how long what nobody needs is kept: an upload may go on after days, and
+// who comes late with an invite is told that it has expired.
+const tidyAfter = 7 * 24 * time.Hour
+
+// A TidyQuestion asks what nobody needs any more.
+type TidyQuestion struct {
+	Remove bool `json:"remove"` // … and to remove it
+}
+
+// State is the answer, with what else the server knows of itself.
+type State struct {
+	engine.Tidied
+	Serving bool      `json:"serving"` // a server answers, and not the command itself
+	Newest  time.Time `json:"newest"`  // time of the newest thing that is stored; zero: there is none
+}
+
+func (o *Operator) tidy(ctx context.Context, q TidyQuestion) (a State, err error) {
+	k, err := o.keeper()
+	if err != nil {
+		return a, err
+	}
+	a.Serving = o.Server != nil
+	if a.Tidied, err = k.Tidy(ctx, o.now().Add(-tidyAfter), q.Remove); err != nil {
+		return a, err
+	}
+	return a, o.Engine.EachTenant(ctx, func(t *engine.Tenant) error {
+		if t.Seen.After(a.Newest) {
+			a.Newest = t.Seen
+		}
+		return nil
+	})
+}
+
+// Tidy finds what nobody needs any more, and says how the server is.
+func (c *Client) Tidy(ctx context.Context, q TidyQuestion) (State, error) {
+	return ask[State](ctx, c, "tidy", q)
+}
