@@ -12,15 +12,20 @@ import (
 )
 
 // operate reads a command's settings and runs fn with a client of the data directory's
-// server. Where no server runs, this process is it for so long. beside says that one
-// runs.
-func (conf *config) operate(c *cobra.Command, fn func(c *admin.Client, beside bool) error) (err error) {
+// server.
+func (conf *config) operate(c *cobra.Command, fn func(c *admin.Client, beside bool) error) error {
 	if err := conf.load(c); err != nil {
 		return err
 	}
 	if err := conf.needData(); err != nil {
 		return err
 	}
+	return conf.withServer(fn)
+}
+
+// withServer runs fn with a client of the data directory's server. Where no server
+// runs, this process is it for so long. beside says that one runs.
+func (conf *config) withServer(fn func(c *admin.Client, beside bool) error) (err error) {
 	data := conf.data
 	d, err := secondary.OpenDataDir(data)
 	if errors.Is(err, store.ErrInUse) {

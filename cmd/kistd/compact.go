@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,12 @@ takes, and can be cut off at any time.`,
   systemctl stop kistd && kistd compact --data /var/lib/kistd && systemctl start kistd`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := conf.load(c); err != nil {
+				return err
+			}
+			if err := errors.Join(conf.needData(), conf.needRetention()); err != nil {
+				return err
+			}
 			return compact(c, conf)
 		},
 	}
@@ -36,11 +43,8 @@ takes, and can be cut off at any time.`,
 
 func compact(c *cobra.Command, conf *config) (err error) {
 	served := false
-	err = conf.operate(c, func(client *admin.Client, beside bool) error {
+	err = conf.withServer(func(client *admin.Client, beside bool) error {
 		served = beside
-		if err := conf.needRetention(); err != nil {
-			return err
-		}
 		done, err := client.Compact(c.Context(), admin.CompactQuestion{Days: conf.retention})
 		if err == nil {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "dropped %d superseded values and %d objects, %d bytes\n", done.Blobs, done.Objects, done.Bytes)

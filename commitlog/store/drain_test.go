@@ -24,9 +24,12 @@ func TestDrain(t *testing.T) {
 	const each, step = 700, 256
 	update(func(tx *store.Tx) error {
 		b, err := tx.CreateBucket("a")
+		if err != nil {
+			return err
+		}
 		for _, name := range []string{"x", "y"} {
-			in, ierr := b.CreateBucket(name)
-			if err = ierr; err != nil {
+			in, err := b.CreateBucket(name)
+			if err != nil {
 				return err
 			}
 			for i := range each {
