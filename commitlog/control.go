@@ -88,7 +88,8 @@ type Policy struct {
 }
 
 // Move names the secondary that takes over: server key 32 ‖ lp16 URL ‖ binding u8
-// (0 none, 1 exporter). It is the last commit that the old one accepts.
+// (0 none, 1 exporter). It is the last commit that the old one accepts (SPEC.md,
+// "Moves").
 type Move struct {
 	ServerKey keys.VerifyKey
 	URL       string
@@ -329,6 +330,8 @@ func (c ControlHead) Follow(s *Statement, vault keys.VaultID, authority keys.Aut
 		if s.Policy.MinimumVersion > Version {
 			return fmt.Errorf("%w: the vault asks for version %d, this program has %d", ErrVersion, s.Policy.MinimumVersion, Version)
 		}
+	case StatementMove:
+		return s.Move.check()
 	case StatementReset:
 	default:
 		return fmt.Errorf("%w: control statement of kind %d", ErrVersion, s.Kind())

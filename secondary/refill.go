@@ -41,6 +41,9 @@ func (s *Session) refill(ctx context.Context, m *wire.Refill) (wire.Message, err
 		return nil, err
 	}
 	c.Hub.Publish(s.vault(), size)
+	if err == nil && m.Control != nil && m.Control.Moved == wire.MovedHere {
+		s.server.tellMoved(s.vault(), m.Control, size)
+	}
 	reply := &wire.Refilled{Size: size}
 	if err != nil {
 		e := s.answer(err)

@@ -205,13 +205,12 @@ func (e *engine) keepAlarm(err error) error {
 	if v.main != nil {
 		v = v.main
 	}
-	servers := v.Servers()
-	if err == e.standing || !IsAlarm(err) || !errors.As(err, &c) || len(servers) == 0 {
+	if err == e.standing || !IsAlarm(err) || !errors.As(err, &c) {
 		return err
 	}
 	a := &Alarm{
 		Kind: c.Err, Commit: c.ID, Reason: c.Reason, Time: v.conf.Now(),
-		Secondary: servers[0].URL, Key: servers[0].Key, Said: e.said,
+		Secondary: e.at.URL, Key: e.at.Key, Said: e.said,
 	}
 	kerr := v.update(func(s *state) error {
 		a.Size = s.log.Size()

@@ -131,6 +131,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 		refuse := func(err error, reason string, args ...any) error {
 			return e.mayBeReset(b, &commitlog.CommitError{ID: commitlog.CommitID(b.Size), Err: err, Reason: fmt.Sprintf(reason, args...)})
 		}
+		if err := e.early(s, b); err != nil {
+			return err
+		}
 		ours := s.log.Size()
 		if b.Size < s.log.Base() {
 			return refuse(commitlog.ErrRollback, "the secondary has %d commits, this device has begun at %d", b.Size, s.log.Base())

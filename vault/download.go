@@ -67,9 +67,10 @@ func (e *engine) onDownload(d *wire.Download) error {
 	for at := 0; at < len(in); {
 		var done applied
 		var next int
+		var leaves bool
 		err := e.v.update(func(s *state) error {
-			done, next = applied{}, at
-			for n := 0; next < len(in) && n < applyChanges; next++ {
+			done, next, leaves = applied{}, at, false
+			for n := 0; next < len(in) && n < applyChanges && !leaves; next++ {
 				x := in[next]
 				if x == nil {
 					var err error
@@ -83,6 +84,13 @@ func (e *engine) onDownload(d *wire.Download) error {
 					return err
 				}
 				n += len(x.bundle.Commit.Changes)
+				size := e.size + uint64(next-at) + 1
+				if size == e.first || x.bundle.Commit.Header.Kind == commitlog.KindControl {
+					var err error
+					if leaves, err = s.leaves(e, size); err != nil {
+						return err
+					}
+				}
 			}
 			e.wants(s)
 			return nil
@@ -103,6 +111,9 @@ func (e *engine) onDownload(d *wire.Download) error {
 		e.report.Conflicts += done.conflicts
 		e.pulledBytes += done.bytes
 		e.pushedBytes += done.ownBytes
+		if leaves {
+			return errElsewhere // and takes nothing that comes behind
+		}
 		at = next
 	}
 	e.planned = false

@@ -1,9 +1,6 @@
 package vault
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // An errand is a session for one caller, where no Run has any. It serves waiters
 // until it is ended, or the session ends.
@@ -21,10 +18,7 @@ func (v *Vault) begin(ctx context.Context) *errand {
 	r := &runner{v: v, o: &SyncOptions{}, live: true, asked: e.asked}
 	go func() {
 		defer close(e.ended)
-		e.err = r.attempt(ctx, &engine{v: v, errand: true}, v.connect)
-		if errors.Is(e.err, errUnknownStub) {
-			e.err = r.attempt(ctx, &engine{v: v, errand: true, own: true}, v.connect)
-		}
+		e.err = r.hold(ctx, v.connect, func(own bool) *engine { return &engine{v: v, errand: true, own: own} })
 		r.fail(e.err, true)
 	}()
 	return e

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -23,6 +24,7 @@ import (
 // send what it returns. When deadline comes and nothing else has, step again.
 type engine struct {
 	v     *Vault
+	at    keyfile.Server // with whom; zero: until attempt has found out
 	mode  Mode
 	owner *ownerMode // nil: the session is the device's own
 	own   bool       // own commits come in full, not as stubs
@@ -162,7 +164,9 @@ func (e *engine) receive(m wire.Message) error {
 	var err error
 	switch m := m.(type) {
 	case *wire.Bound:
-		err = e.onBound(m)
+		if err = e.onBound(m); err == nil {
+			err = e.whereabouts()
+		}
 	case *wire.Unbound:
 		err = e.onUnbound()
 	case *wire.Download:
@@ -316,6 +320,10 @@ func (e *engine) inStep() (done bool, err error) {
 		if e.owner != nil && e.owner.merge != nil {
 			done = e.owner.merge.done
 			return nil
+		}
+		if e.owner != nil && e.owner.move != nil {
+			done, err = e.owner.move.done(s)
+			return err
 		}
 		if e.owner != nil {
 			done, err = s.enrolled()

@@ -133,6 +133,7 @@ type ownerMode struct {
 	floor     *keyfile.Checkpoint
 	refill    *refillMode // not nil: it fills the secondary again, and admits nobody
 	merge     *mergeMode  // not nil: it brings two histories together
+	move      *moveMode   // not nil: it moves the vault, and admits nobody
 	whole     bool        // the whole log, and not from a checkpoint on
 	tried     bool        // a control commit was sent …
 	at        uint64      // … for a log of this size
@@ -146,6 +147,9 @@ func (o *ownerMode) pump(e *engine) (out []wire.Message, err error) {
 	}
 	if o.merge != nil {
 		return o.merge.pump(e, o)
+	}
+	if o.move != nil {
+		return o.move.pump(e)
 	}
 	err = e.v.update(func(s *state) error {
 		out = nil
@@ -242,7 +246,7 @@ func (o *ownerMode) answered(e *engine, u *wire.Uploaded) error {
 			if o.merge != nil {
 				return fmt.Errorf("bringing the histories together: %w", err)
 			}
-			return fmt.Errorf("admitting this device: %w", err)
+			return fmt.Errorf("the control commit of this device: %w", err)
 		}
 	}
 	return nil

@@ -34,11 +34,7 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	if a.Public().VaultID() != v.ID() {
 		return nil, commitlog.ErrVaultIDMismatch
 	}
-	servers := v.Servers()
-	if len(servers) == 0 {
-		return nil, ErrNoSecondary
-	}
-	s, err := server(servers[0])
+	at, err := v.follow()
 	if err != nil {
 		return nil, err
 	}
@@ -57,11 +53,8 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	mode := &mergeMode{own: v}
 	owner := func(sign bool) error {
 		mode.sign, mode.done = sign, false
-		e := &engine{v: side, owner: &ownerMode{authority: a, now: v.conf.Now(), whole: true, merge: mode}}
-		return r.once(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
-			s.Connected = signingIn
-			return side.dial(ctx, o, s, client.Owner(a))
-		})
+		e := &engine{v: side, at: at, owner: &ownerMode{authority: a, now: v.conf.Now(), whole: true, merge: mode}}
+		return r.once(ctx, e, side.connectAs(client.Owner(a)))
 	}
 	if err := owner(false); err != nil {
 		return nil, err
@@ -82,7 +75,7 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	if err != nil {
 		return nil, err
 	}
-	if err := r.once(ctx, &engine{v: side, errand: true, own: true}, side.connect); err != nil {
+	if err := r.once(ctx, &engine{v: side, at: at, errand: true, own: true}, side.connect); err != nil {
 		return nil, err
 	}
 	if err := owner(true); err != nil {
@@ -121,8 +114,16 @@ func (m *mergeMode) pump(e *engine, o *ownerMode) (out []wire.Message, err error
 			m.found, m.theirs = true, other.log.Size()-m.kept
 		}
 		statements, devices, err := m.wanting(own, other)
-		if err != nil || m.done {
+		if err != nil {
 			return err
+		}
+		here, err := m.stays(own, other, e.at)
+		if err != nil || here == nil && m.done {
+			return err
+		}
+		moved := wire.MovedNot
+		if here != nil {
+			statements, moved, m.done = append(statements, here), wire.MovedHere, false
 		}
 		b, err := other.controlCommit(o.authority, o.now, statements)
 		if err != nil {
@@ -132,7 +133,7 @@ func (m *mergeMode) pump(e *engine, o *ownerMode) (out []wire.Message, err error
 		if err != nil {
 			return err
 		}
-		control := &wire.Control{Epoch: epoch, Devices: devices}
+		control := &wire.Control{Epoch: epoch, Devices: devices, Moved: moved}
 		lost, err := lostBy(statements)
 		if err != nil {
 			return err
@@ -240,8 +241,8 @@ func (m *mergeMode) repeated(own, other *state) (out []*commitlog.Statement, dev
 			if policy {
 				return nil
 			}
-		case st.Reset != nil:
-			return nil // below, whole
+		case st.Reset != nil, st.Move != nil:
+			return nil // below, whole; by another one, see stays
 		default:
 			return fmt.Errorf("%w: a control statement of kind %d cannot be repeated", commitlog.ErrVersion, st.Kind())
 		}

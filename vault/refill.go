@@ -9,6 +9,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -27,6 +28,7 @@ type refillMode struct {
 	last     commitlog.CommitID // of this device's log
 	answered uint64             // commits that the secondary has
 	lost     uint64             // of these it had not had
+	fresh    bool               // it must not have more than this device
 
 	untaken map[commitlog.Hash]error // objects that it does not take, or that are not here, and why
 }
@@ -43,33 +45,36 @@ func (v *Vault) Refill(ctx context.Context, a keys.Authority, token *wire.Token,
 	if a.Public().VaultID() != v.ID() {
 		return 0, commitlog.ErrVaultIDMismatch
 	}
-	servers := v.Servers()
-	if len(servers) == 0 {
-		return 0, ErrNoSecondary
-	}
-	s, err := server(servers[0])
+	at, err := v.follow()
 	if err != nil {
 		return 0, err
 	}
 	if err := v.complete(); err != nil {
 		return 0, err
 	}
+	refill, err := v.refillAt(ctx, a, at, token, false, &o)
+	if err == nil {
+		err = v.update(func(s *state) error { return s.forgetAcked(refill.answered) })
+	}
+	if err == nil {
+		err = v.stay(ctx, a, at, &o)
+	}
+	return refill.lost, err
+}
+
+// refillAt fills one secondary, which must not have more than this device if it is a
+// new one.
+func (v *Vault) refillAt(ctx context.Context, a keys.Authority, at keyfile.Server, token *wire.Token, fresh bool, o *SyncOptions) (*refillMode, error) {
 	id := client.Owner(a)
 	if token != nil {
 		id = client.NewVault(a, *token)
 	}
-	r := &runner{v: v, o: &o, tell: notify(o.Progress)}
-	refill := &refillMode{}
-	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), refill: refill}}
-	err = r.attempt(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
-		s.Connected = signingIn
-		return v.dial(ctx, o, s, id)
-	})
-	if err == nil {
-		err = v.update(func(s *state) error { return s.forgetAcked(refill.answered) })
-	}
+	r := &runner{v: v, o: o, tell: notify(o.Progress)}
+	refill := &refillMode{fresh: fresh}
+	e := &engine{v: v, at: at, owner: &ownerMode{authority: a, now: v.conf.Now(), refill: refill}}
+	err := r.attempt(ctx, e, v.connectAs(id))
 	r.tell.end(err)
-	return refill.lost, err
+	return refill, err
 }
 
 // forgetAcked forgets that commits of this device were acknowledged behind what the
@@ -150,6 +155,9 @@ func (r *refillMode) onBound(s *state, b *wire.Bound) error {
 	if root != b.Root {
 		return &commitlog.CommitError{ID: commitlog.CommitID(at), Err: commitlog.ErrFork, Reason: "the secondary holds another history, and cannot be filled with this one"}
 	}
+	if r.fresh && b.Size > at {
+		return errAhead
+	}
 	r.next, r.answered = commitlog.CommitID(at+1), at
 	return nil
 }
@@ -225,6 +233,9 @@ func (r *refillMode) frame(e *engine) (out []wire.Message, err error) {
 			size += len(data)
 			if isControl {
 				if control, err = s.registrations(b); err != nil {
+					return err
+				}
+				if control.Moved, err = s.comes(b, e.at.Key); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -86,8 +87,11 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 			continue
 		}
 		own = errors.Is(err, errUnknownStub)
-		if own || err == errAgain {
+		if own || err == errAgain || errors.Is(err, errElsewhere) {
 			continue
+		}
+		if errors.Is(err, wire.ErrMoved) {
+			r.inStep = time.Time{} // the next one sends nothing before it has the log
 		}
 		r.fail(err, false)
 		pause, again := retry(err)
@@ -135,6 +139,13 @@ func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
 	case <-r.v.closed:
 		return ErrClosed
 	}
+	if e.at.URL == "" {
+		at, err := r.v.follow()
+		if err != nil {
+			return err
+		}
+		e.at = at
+	}
 	if e.owner == nil {
 		if e.standing = r.v.alarmed(); e.standing != nil && !explainable(e.standing) {
 			return e.standing
@@ -142,7 +153,7 @@ func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
 	}
 	r.say(e.progress(StateConnecting))
 	conn, err := r.open(ctx, func(ctx context.Context) (client.Messenger, error) {
-		return dial(ctx, r.o, func() { r.say(e.progress(StateSigningIn)) })
+		return dial(ctx, r.o, e.at, func() { r.say(e.progress(StateSigningIn)) })
 	})
 	if err == nil {
 		err = r.session(ctx, conn, e)
@@ -215,7 +226,7 @@ type counting interface {
 }
 
 // dialer opens a session; signingIn is called when there is a connection.
-type dialer func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error)
+type dialer func(ctx context.Context, o *SyncOptions, at keyfile.Server, signingIn func()) (client.Messenger, error)
 
 // sleep waits before the next attempt: for a time, or until somebody asks for
 // something.
@@ -343,7 +354,7 @@ func retry(err error) (time.Duration, bool) {
 	case errors.As(err, &e):
 		ok := e.Action == wire.ActionRetry || e.Action == wire.ActionRetryAfter
 		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
-	case errors.Is(err, errUnknownStub), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return 0, true
 	}
 	return 0, false

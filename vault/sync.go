@@ -57,18 +57,21 @@ func (v *Vault) dial(ctx context.Context, o *SyncOptions, s client.Server, id cl
 	return c, nil
 }
 
-// connect dials the vault's secondary as this device.
-func (v *Vault) connect(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
-	servers := v.Servers()
-	if len(servers) == 0 {
-		return nil, ErrNoSecondary
+// connect dials a secondary as this device.
+func (v *Vault) connect(ctx context.Context, o *SyncOptions, at keyfile.Server, signingIn func()) (client.Messenger, error) {
+	return v.connectAs(client.Device(v.keys.vault, v.keys.device, v.keys.own.Auth))(ctx, o, at, signingIn)
+}
+
+// connectAs returns what dials a secondary as somebody.
+func (v *Vault) connectAs(id client.Identity) dialer {
+	return func(ctx context.Context, o *SyncOptions, at keyfile.Server, signingIn func()) (client.Messenger, error) {
+		s, err := server(at)
+		if err != nil {
+			return nil, err
+		}
+		s.Connected = signingIn
+		return v.dial(ctx, o, s, id)
 	}
-	s, err := server(servers[0])
-	if err != nil {
-		return nil, err
-	}
-	s.Connected = signingIn
-	return v.dial(ctx, o, s, client.Device(v.keys.vault, v.keys.device, v.keys.own.Auth))
 }
 
 // Sync brings vault and secondary in step, once: it returns when everything that
@@ -107,10 +110,7 @@ func (v *Vault) Sync(ctx context.Context, o SyncOptions) (*Report, error) {
 		}
 	}
 	r := &runner{v: v, o: &o, tell: tell}
-	err := r.attempt(ctx, &engine{v: v, mode: o.Mode, full: o.Full}, v.connect)
-	if errors.Is(err, errUnknownStub) {
-		err = r.attempt(ctx, &engine{v: v, mode: o.Mode, full: o.Full, own: true}, v.connect)
-	}
+	err := r.hold(ctx, v.connect, func(own bool) *engine { return &engine{v: v, mode: o.Mode, full: o.Full, own: own} })
 	tell.end(err)
 	return v.summary(r.total, err)
 }
@@ -156,15 +156,7 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 	if a.Public().VaultID() != v.ID() {
 		return &Report{}, commitlog.ErrVaultIDMismatch
 	}
-	servers := v.Servers()
-	if len(servers) == 0 {
-		return &Report{}, ErrNoSecondary
-	}
-	s, err := server(servers[0])
-	if err == nil {
-		err = v.TryAgain(ctx)
-	}
-	if err != nil {
+	if err := v.TryAgain(ctx); err != nil {
 		return &Report{}, err
 	}
 	id := client.Owner(a)
@@ -172,10 +164,8 @@ func (v *Vault) Enrol(ctx context.Context, a keys.Authority, token *wire.Token, 
 		id = client.NewVault(a, *token)
 	}
 	r := &runner{v: v, o: &o, tell: notify(o.Progress)}
-	e := &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), create: token != nil, floor: o.Floor, whole: o.Whole}}
-	err = r.attempt(ctx, e, func(ctx context.Context, o *SyncOptions, signingIn func()) (client.Messenger, error) {
-		s.Connected = signingIn
-		return v.dial(ctx, o, s, id)
+	err := r.hold(ctx, v.connectAs(id), func(bool) *engine {
+		return &engine{v: v, owner: &ownerMode{authority: a, now: v.conf.Now(), create: token != nil, floor: o.Floor, whole: o.Whole}}
 	})
 	r.tell.end(err)
 	return v.summary(r.total, err)

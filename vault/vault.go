@@ -68,10 +68,13 @@ const DefaultMaxObject = 64 << 20
 type Vault struct {
 	dir     string
 	conf    Config
-	device  *keyfile.Device
+	device  *keyfile.Device // but for its secondaries, see servers
 	keys    *keyring
 	db      *store.DB
 	objects *store.Objects
+
+	serversMu sync.Mutex
+	servers   []keyfile.Server
 
 	kept atomic.Pointer[keeping] // the selection last used
 
@@ -168,7 +171,7 @@ func newVault(dir string, conf Config, d *keyfile.Device, ring *keyring) *Vault 
 		conf.MaxObject = DefaultMaxObject
 	}
 	return &Vault{
-		dir: dir, conf: conf, device: d, keys: ring,
+		dir: dir, conf: conf, device: d, keys: ring, servers: d.Servers,
 		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
 		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
 		turn: make(chan struct{}, 1),
@@ -191,18 +194,32 @@ func (v *Vault) ID() keys.VaultID { return v.device.Vault }
 // Device returns the id of this device.
 func (v *Vault) Device() keys.DeviceID { return v.keys.device }
 
-// Servers returns the secondaries that the device knows, the one in use first.
-func (v *Vault) Servers() []keyfile.Server { return v.device.Servers }
+// Servers returns the secondaries that the device knows, the one in use first. A
+// sync replaces them where it finds that the vault was moved, see [Vault.Move].
+func (v *Vault) Servers() []keyfile.Server {
+	v.serversMu.Lock()
+	defer v.serversMu.Unlock()
+	return v.servers
+}
 
 // SetServers replaces the secondaries in the device file. It is durable when it
-// returns.
+// returns. A move that this device was about to follow is not followed any more.
 func (v *Vault) SetServers(servers []keyfile.Server) error {
+	if err := v.update(func(s *state) error { return s.meta.Delete(metaMoving) }); err != nil {
+		return err
+	}
+	return v.writeServers(servers)
+}
+
+func (v *Vault) writeServers(servers []keyfile.Server) error {
+	v.serversMu.Lock()
+	defer v.serversMu.Unlock()
 	d := *v.device
 	d.Servers = servers
 	if err := keyfile.WriteDevice(filepath.Join(v.dir, deviceFile), &d); err != nil {
 		return err
 	}
-	v.device = &d
+	v.servers = servers
 	return nil
 }
 
@@ -268,6 +285,8 @@ var (
 	metaControl     = []byte("control")     // number u64 ‖ hash 32: head of the control log
 	metaEnrol       = []byte("enrol")       // the control commit that admits this device, until it is in the log
 	metaPending     = []byte("pending")     // pendingSum
+	metaMoving      = []byte("moving")      // ID of the commit with the move that this device follows, until the new secondary has shown it
+	metaMove        = []byte("move")        // u16 n ‖ n bytes for the secondary ‖ the control commit with the move to it that was signed last
 	metaAlarm       = []byte("alarm")       // key in the bucket alarms: the one that stops the sync
 	metaSelection   = []byte("selection")   // sealed: see Selection.encode
 	metaSweep       = []byte("sweep")       // ID ‖ index: the change that the sweep looks at next

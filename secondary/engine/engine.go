@@ -18,7 +18,7 @@ import (
 //
 // A refusal is an error of package commitlog or one that wraps
 // wire.ErrNotFound, ErrInvite, ErrCondition, ErrObjectMissing, ErrQuota,
-// ErrSuspended or ErrRegistration. Any other error means that the outcome is unknown; every
+// ErrSuspended, ErrRegistration or ErrMoved. Any other error means that the outcome is unknown; every
 // call may be repeated.
 type Engine interface {
 	// Vaults returns how many vaults there are.
@@ -53,7 +53,9 @@ type Engine interface {
 	// [commitlog.Check] decides, with all blobs there and all objects durable.
 	// A commit that is in the log already has its ID for an outcome, before
 	// any condition; another with its sequence number is ErrEquivocation,
-	// after the condition. ErrQuota refuses what is more than the vault's quota;
+	// after the condition. Behind a control commit that says so (wire.MovedAway) every
+	// new one is ErrMoved, before the condition, but for one that says the contrary.
+	// ErrQuota refuses what is more than the vault's quota;
 	// control commits, and those of deletes alone, may go somewhat beyond it, but
 	// for devices. ErrSuspended, for all, says that the vault is not active.
 	Append(ctx context.Context, r AppendRequest) (outcomes []Outcome, size uint64, err error)
@@ -62,7 +64,8 @@ type Engine interface {
 	// were there before, with the same leaf, and those that Check accepts next.
 	// ErrFork says that another commit is there, ErrOmission that one between is
 	// missing. Blobs and objects may be absent; one that comes for a commit that
-	// is there without it is kept. The condition is not looked at.
+	// is there without it is kept. Neither the condition is looked at, nor whether the
+	// vault was moved away.
 	Refill(ctx context.Context, r AppendRequest) (size uint64, err error)
 	// Read calls fn for the commits after r.After, in order, until it does not
 	// take one. What fn is given is valid until it returns.

@@ -49,6 +49,8 @@ var (
 	ErrQuota = errors.New("the vault has no more room at the secondary")
 	// ErrRegistration: what came with a control commit does not fit it or the log.
 	ErrRegistration = errors.New("bad device registration")
+	// ErrMoved: the vault is at another secondary now. Which, its log says.
+	ErrMoved = errors.New("the vault was moved to another secondary")
 )
 
 // What only a client finds. These have no codes.
@@ -94,6 +96,7 @@ const (
 	CodeRegistration  Code = 16
 	CodeSuspended     Code = 17 // of sign-in too, once the device has proved itself
 	CodeQuota         Code = 18 // of commits, objects, and devices
+	CodeMoved         Code = 19 // of commits
 
 	// Refusals of commits, 100 and up.
 	CodeMalformed     Code = 101
@@ -137,6 +140,7 @@ var codes = []struct {
 	{CodeRegistration, ErrRegistration, ActionStop},
 	{CodeSuspended, ErrSuspended, ActionRetryAfter},
 	{CodeQuota, ErrQuota, ActionRetryAfter},
+	{CodeMoved, ErrMoved, ActionRetry},
 	{CodeMalformed, commitlog.ErrMalformed, ActionStop},
 	{CodeCommitVersion, commitlog.ErrVersion, ActionUpgrade},
 	{CodeLimit, commitlog.ErrLimit, ActionStop},

@@ -61,11 +61,22 @@ type Control struct {
 	Epoch   uint32         // in force after the commit
 	Devices []Registration // admitted or revoked by it
 	Resets  uint16         // reset statements in it
+	Moved   Moved          // what its last move statement means to the secondary
 }
 
+// Moved is what a move statement means to the secondary that it is told to. The
+// numbers are sent.
+type Moved uint8
+
+const (
+	MovedNot  Moved = 0 // there is none
+	MovedAway Moved = 1 // the vault is at another one from now on
+	MovedHere Moved = 2 // it is at this one
+)
+
 func (c *Control) check() error {
-	if c.Epoch == 0 || c.Epoch >= commitlog.MaxEpoch || len(c.Devices) > MaxRegistrations {
-		return malformed("epoch %d, %d registrations", c.Epoch, len(c.Devices))
+	if c.Epoch == 0 || c.Epoch >= commitlog.MaxEpoch || len(c.Devices) > MaxRegistrations || c.Moved > MovedHere {
+		return malformed("epoch %d, %d registrations, moved %d", c.Epoch, len(c.Devices), c.Moved)
 	}
 	for i := range c.Devices {
 		if err := c.Devices[i].check(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/client"
 )
 
@@ -20,6 +21,7 @@ type Network struct {
 
 	mu        sync.Mutex
 	secondary *Secondary
+	others    []*Secondary
 	latency   time.Duration
 	bandwidth int
 	offline   bool
@@ -54,7 +56,7 @@ func (s *Secondary) Network(t testing.TB) *Network {
 // is known by. It is what vault.SyncOptions asks for; a [Device] is connected
 // already.
 func (n *Network) Dial(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
-	s.NetDial = n.NetDial
+	s.NetDial = func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dial(ctx, n.to(s.Key)) }
 	c, err := client.Dial(ctx, s, id)
 	if err != nil {
 		return nil, err // and not a Messenger that holds a nil *Conn
@@ -67,8 +69,24 @@ var errRefused = errors.New("connection refused")
 
 // NetDial opens a connection to the secondary, below WebSocket.
 func (n *Network) NetDial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return n.dial(ctx, n.to(keys.VerifyKey{}))
+}
+
+// to returns the secondary to which the way leads for who expects a key.
+func (n *Network) to(key keys.VerifyKey) *Secondary {
 	n.mu.Lock()
-	latency, secondary := n.latency, n.secondary
+	defer n.mu.Unlock()
+	for _, s := range n.others {
+		if s.key.Public() == key {
+			return s
+		}
+	}
+	return n.secondary
+}
+
+func (n *Network) dial(ctx context.Context, secondary *Secondary) (net.Conn, error) {
+	n.mu.Lock()
+	latency := n.latency
 	n.mu.Unlock()
 	if err := sleep(ctx.Done(), 2*latency); err != nil {
 		return nil, ctx.Err()
@@ -109,6 +127,17 @@ func (n *Network) Lead(to *Secondary) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.secondary = to
+}
+
+// LeadAlso has the way lead to another secondary as well, for whoever expects its key:
+// the vault may be moved there.
+func (n *Network) LeadAlso(to *Secondary) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.others = append(n.others, to)
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	to.networks = append(to.networks, n)
 }
 
 // SetLatency has everything take that long to arrive, in each direction.

@@ -88,6 +88,9 @@ func (e *Engine) append(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 		// who sign at once use the same sequence number, and the later one is to
 		// sign again.
 	}
+	if at := movedAt(tx, r.Vault); at != 0 && (r.Control == nil || r.Control.Moved != wire.MovedHere) {
+		return 0, fmt.Errorf("%w, with commit %d", wire.ErrMoved, at)
+	}
 	if r.Condition != nil && *r.Condition != l.Size() {
 		return 0, fmt.Errorf("%w: %d, not %d", wire.ErrCondition, l.Size(), *r.Condition)
 	}
@@ -169,6 +172,9 @@ func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *com
 				return 0, unknown(err)
 			}
 		}
+		if err := setMoved(tx, r.Vault, effects.ID, r.Control.Moved); err != nil {
+			return 0, unknown(err)
+		}
 	}
 	if err := addSize(tx, r.Vault, effects.ID, uint64(b.EncodedSize())); err != nil {
 		return 0, unknown(err)
@@ -194,6 +200,9 @@ func register(l *store.Log, c *commitlog.Commit, control *wire.Control, id commi
 	}
 	if int(control.Resets) > len(c.Changes) {
 		return nil, refuse("%d resets in %d statements", control.Resets, len(c.Changes))
+	}
+	if control.Moved > wire.MovedHere {
+		return nil, refuse("moved %d", control.Moved)
 	}
 	epoch, err := l.EpochAt(l.Size())
 	if err != nil {

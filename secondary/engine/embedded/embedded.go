@@ -11,6 +11,7 @@
 //	                    "dropped"      bytes of the blobs that are here no more, i64
 //	                    hash 32        an object that may have to go: a change that named it has lost its blob
 //	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ quota ‖ n × vault 16 made with it
+//	  moved             vault 16       commit ID u64: the move to another secondary that closed it
 //	DIR/objects/VAULT/  the vault's objects
 //
 // A quota is: u8, 1 where there is one ‖ bytes u64 ‖ commits u64 ‖ devices u32, 0 for
@@ -93,6 +94,7 @@ const (
 
 	bucketCheckpoints = "checkpoints"
 	bucketCompacted   = "compacted"
+	bucketMoved       = "moved"
 )
 
 func logName(vault keys.VaultID) string { return "log/" + vault.String() }

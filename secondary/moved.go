@@ -1,0 +1,17 @@
+package secondary
+
+import (
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// tellMoved tells the operator that a vault was moved away, or has come. Where to is
+// in the commit, which the secondary cannot read.
+func (s *Server) tellMoved(vault keys.VaultID, c *wire.Control, size uint64) {
+	switch c.Moved {
+	case wire.MovedAway:
+		s.config.Logger.Info("a vault was moved to another secondary, and is closed here", "vault", vault.Short(), "commits", size)
+	case wire.MovedHere:
+		s.config.Logger.Info("a vault was moved here", "vault", vault.Short(), "commits", size)
+	}
+}
