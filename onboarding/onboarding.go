@@ -422,7 +422,7 @@ func (c *Config) enter(ctx context.Context, f *keyfile.File, servers []keyfile.S
 	if r.Report, err = c.both(ctx, v, r.Report); err != nil {
 		return nil, err
 	}
-	return r, c.remember(ctx, v, f, servers)
+	return r, c.remember(ctx, v, f, v.Servers()) // which has moved, perhaps
 }
 
 // both syncs as the device, which sends what was written before it was admitted
@@ -436,13 +436,11 @@ func (c *Config) both(ctx context.Context, v *vault.Vault, first *vault.Report) 
 }
 
 // remember writes into a key file, where its passphrase is at hand, the secondary
-// that it does not name yet, and how far the log had come: the floor of the next
+// that it does not name first yet, and how far the log had come: the floor of the next
 // restore. A failure is no failure of the onboarding.
 func (c *Config) remember(ctx context.Context, v *vault.Vault, f *keyfile.File, servers []keyfile.Server) error {
 	g := *f
-	if !slices.Contains(f.Servers, servers[0]) {
-		g.Servers = append([]keyfile.Server{servers[0]}, f.Servers...)
-	}
+	g.Servers = first(servers[0], f.Servers)
 	floor, err := v.Floor(ctx)
 	if err != nil {
 		return err
@@ -450,7 +448,14 @@ func (c *Config) remember(ctx context.Context, v *vault.Vault, f *keyfile.File, 
 	if floor != nil && (f.Checkpoint == nil || floor.Size > f.Checkpoint.Size) {
 		g.Checkpoint = floor
 	}
-	if len(g.Servers) == len(f.Servers) && g.Checkpoint == f.Checkpoint || c.Unlock.Passphrase == nil {
+	same := slices.Equal(g.Servers, f.Servers)
+	if same && g.Checkpoint == f.Checkpoint {
+		return nil
+	}
+	if c.Unlock.Passphrase == nil {
+		if !same && c.Unlock.Warn != nil {
+			c.Unlock.Warn(fmt.Sprintf("the key file is locked for recipients, so it does not say that the vault is at %s; what it says is followed for as long as the secondary that it names is there", servers[0].URL))
+		}
 		return nil
 	}
 	pass, err := c.Unlock.Passphrase()

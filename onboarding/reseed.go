@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys/keyfile"
@@ -30,21 +29,11 @@ type Reseeded struct {
 // to bring the two together, see [vault.Vault.Merge]. An alarm is taken back when all is
 // there. It may be run again.
 func Reseed(ctx context.Context, c Config, merge bool) (r *Reseeded, err error) {
-	f, err := c.openKey()
-	if err != nil {
-		return nil, err
-	}
-	if f == nil {
-		return nil, fmt.Errorf("key file %s: %w", c.KeyFile, fs.ErrNotExist)
-	}
-	v, err := vault.Open(ctx, c.Dir, c.Vault)
+	f, v, err := c.openOwn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	if v.ID() != f.Vault {
-		return nil, fmt.Errorf("%w: the key file opens vault %s, and %s holds vault %s", commitlog.ErrVaultIDMismatch, f.Vault.Short(), c.Dir, v.ID().Short())
-	}
 	before := v.Servers()
 	if c.Invite != nil {
 		s := fromInvite(c.Invite)

@@ -48,11 +48,17 @@ func (v *Vault) Moved(ctx context.Context) (m *Moved, err error) {
 		return nil, err
 	}
 	err = v.view(func(s *state) error {
-		if m, err = s.moved(); m != nil {
-			m.Arrived = s.moving() != m.Commit
-		}
+		m, err = s.whereIs()
 		return err
 	})
+	return m, err
+}
+
+func (s *state) whereIs() (*Moved, error) {
+	m, err := s.moved()
+	if m != nil {
+		m.Arrived = s.moving() != m.Commit
+	}
 	return m, err
 }
 

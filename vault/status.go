@@ -20,6 +20,7 @@ type Status struct {
 	Revoked    bool // … and has shut it out again
 	Rebuilding bool // the store was made anew (see Rebuild), and a sync has to get the rest
 	Secondary  string
+	Moved      *Moved         // what the log says of where it is; nil: it was never moved
 	Commits    uint64         // size of the verified log
 	Base       uint64         // it began at a checkpoint of this size, and not all below is verified; 0: it is whole
 	Verified   uint64         // … of that, commits verified from the first one on
@@ -74,6 +75,9 @@ type CommitInfo struct {
 	Seen      uint64
 	Leaf      commitlog.Hash
 	Time      time.Time // by the clock of its first change; zero where that is not known
+
+	Statements []*commitlog.Statement   // of a control commit, as far as they can be read
+	Names      map[keys.DeviceID]string // of the devices that they are about
 }
 
 // Status returns the vault's state. It counts the records, which takes time in
@@ -92,6 +96,9 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		if st.Epoch, err = s.epoch(); err != nil {
+			return err
+		}
+		if st.Moved, err = s.whereIs(); err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		st.Rebuilding, _ = s.rebuilding()
@@ -258,6 +265,7 @@ func (s *state) commitInfo(id commitlog.CommitID) (*CommitInfo, error) {
 	c := &CommitInfo{ID: id, Kind: h.Kind, Changes: int(h.Changes), Seen: h.SeenSize, Leaf: commitlog.LeafHash(raw)}
 	if h.Kind == commitlog.KindControl {
 		c.Namespace, c.Device = keys.ControlNamespace, "authority"
+		s.addStatements(c)
 	} else {
 		c.Namespace, c.Device = s.namespaceName(h.Tag), s.deviceName(h.Device)
 	}
@@ -268,6 +276,25 @@ func (s *state) commitInfo(id commitlog.CommitID) (*CommitInfo, error) {
 		}
 	}
 	return c, nil
+}
+
+// addStatements adds what a control commit says.
+func (s *state) addStatements(c *CommitInfo) {
+	c.Names = make(map[keys.DeviceID]string)
+	for i := range c.Changes {
+		st, _, err := s.statement(commitlog.ChangeID{Commit: c.ID, Index: uint16(i)})
+		if err != nil {
+			continue // it is said of the commit that it is there, and kist log --verify says more
+		}
+		c.Statements = append(c.Statements, st)
+		switch {
+		case st.AddDevice != nil:
+			id := st.AddDevice.Certificate.Device
+			c.Names[id] = s.deviceName(id)
+		case st.Revoke != nil:
+			c.Names[st.Revoke.Device] = s.deviceName(st.Revoke.Device)
+		}
+	}
 }
 
 // Log returns the commits after a commit ID, oldest first, at most limit. Where

@@ -243,6 +243,10 @@ func (a *app) classify(err error) *failure {
 		return set(exitInUse, "end the other program of this device; if there is none, this vault was copied: kist restore --vault OTHER --key FILE")
 
 	// What may pass.
+	case is(vault.ErrNotArrived):
+		f.text = "the vault is being moved to another secondary, which does not have all of it yet"
+		f.detail("safe", "what you write stays on this device and is sent later")
+		return set(exitTemporary, "the same again later; if it stays so, kist secondary move again on the device that moves it, or kist secondary reseed --key FILE on any")
 	case is(errSilent):
 		return set(exitTemporary, "try again later, or with a longer --timeout")
 	case is(wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, wire.ErrInternal, context.DeadlineExceeded):

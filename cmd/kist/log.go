@@ -77,13 +77,13 @@ func (a *app) printCommit(c *vault.CommitInfo) error {
 	if a.json {
 		return a.printJSON(commitJSON(c))
 	}
-	namespace := c.Namespace
+	namespace, text := c.Namespace, plural(c.Changes, "change", "changes")
 	switch {
 	case c.Kind == commitlog.KindControl:
-		namespace = "(devices and keys)"
+		namespace, text = "(devices and keys)", a.show(controlText(c))
 	case namespace == "":
 		namespace = "(unnamed)"
 	}
-	_, err := fmt.Fprintf(a.stdout, "%7d  %-19s  %s  %-16s  %s\n", c.ID, a.timeText(c.Time), pad(a.show(c.Device), 16), namespace, plural(c.Changes, "change", "changes"))
+	_, err := fmt.Fprintf(a.stdout, "%7d  %-19s  %s  %-16s  %s\n", c.ID, a.timeText(c.Time), pad(a.show(c.Device), 16), namespace, text)
 	return err
 }

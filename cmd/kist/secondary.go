@@ -14,13 +14,15 @@ import (
 func newSecondary(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secondary",
-		Short: "fill the secondary again, or go to another one",
-		Args:  exactly(0),
-		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("say what to do: kist secondary reseed --key FILE")}
+		Short: "say where the vault is, move it, or fill its secondary again",
+		Long: `Without more: say which secondary the vault is at, by what key it is known, and
+whether it was moved there.`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAny(cmd.Context(), func(v *vault.Vault) error { return a.secondary(cmd.Context(), v) })
 		},
 	}
-	cmd.AddCommand(newReseed(a))
+	cmd.AddCommand(newMove(a), newReseed(a))
 	return cmd
 }
 
@@ -36,7 +38,8 @@ commits that were there, from all devices. What the others had sent is there aga
 and they go on by themselves.
 
 With INVITE another secondary is filled, and is this vault's from then on. On each
-other device run the same command with the same invite.
+other device run the same command with the same invite. Where the old one can still
+tell them, kist secondary move does that in one go.
 
 Use the device that has the most commits (kist status shows how many), before
 anything new is written to that secondary. It must hold the beginning of this device's
@@ -60,9 +63,7 @@ that you trust it: it could have hidden changes, and shown each device something
 				return err
 			}
 			if s.making {
-				f := &failure{code: exitNotFound, text: "there is no such key file", hint: "--key with the right file: only who has it may fill a secondary"}
-				f.detail("key file", s.key)
-				return f
+				return s.onlyOwner("only who has it may fill a secondary")
 			}
 			url := ""
 			if len(args) == 1 {

@@ -158,10 +158,11 @@ func (s *setup) summarize(ctx context.Context) (sum *summary, err error) {
 type result struct {
 	Version    int         `json:"version"`
 	Type       string      `json:"type"` // "result"
-	Done       string      `json:"done"` // "created", "joined", "restored", "already", "reseeded"
+	Done       string      `json:"done"` // "created", "joined", "restored", "already", "reseeded", "moved"
 	KeyCreated bool        `json:"key_created"`
 	Floor      *jsonFloor  `json:"floor,omitempty"`
 	Lost       *uint64     `json:"lost,omitempty"` // "reseeded": commits that were missing at the secondary
+	Sent       *uint64     `json:"sent,omitempty"` // "moved": commits that the new secondary did not have
 	Report     *jsonReport `json:"report,omitempty"`
 	Status     *jsonStatus `json:"status"`
 }

@@ -157,6 +157,9 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		line("secondary", "none: the vault is on this device alone")
 	} else {
 		line("secondary", st.Secondary)
+		if st.Moved != nil {
+			line("", a.movedText(st.Moved, st.Secondary))
+		}
 	}
 	state := stateText(st)
 	switch {
@@ -321,7 +324,8 @@ type jsonStatus struct {
 	Device     jsonDevice      `json:"device"`
 	Protection jsonProtection  `json:"protection"`
 	Secondary  string          `json:"secondary"` // empty: none
-	State      string          `json:"state"`     // "local", "unfinished", "restoring", "unsent", "selecting", "in-step", "alarm", "revoked"
+	Moved      *jsonMoved      `json:"moved,omitempty"`
+	State      string          `json:"state"` // "local", "unfinished", "restoring", "unsent", "selecting", "in-step", "alarm", "revoked"
 	Commits    uint64          `json:"commits"`
 	Base       uint64          `json:"base,omitempty"`     // the log began at a checkpoint of this size …
 	Verified   *uint64         `json:"verified,omitempty"` // … and so many below are verified so far
@@ -374,6 +378,7 @@ type jsonCommit struct {
 	Device    string     `json:"device"`
 	Changes   int        `json:"changes"`
 	Time      *time.Time `json:"time,omitempty"`
+	Says      []string   `json:"says,omitempty"` // of a control commit, in words
 	Leaf      string     `json:"leaf"`
 }
 
@@ -387,7 +392,7 @@ func commitJSON(c *vault.CommitInfo) *jsonCommit {
 	}
 	return &jsonCommit{
 		Version: jsonVersion, Type: "commit", Commit: uint64(c.ID), Kind: kind, Namespace: namespace, Device: c.Device,
-		Changes: c.Changes, Time: jsonTime(c.Time), Leaf: hex.EncodeToString(c.Leaf[:]),
+		Changes: c.Changes, Time: jsonTime(c.Time), Says: statementTexts(c), Leaf: hex.EncodeToString(c.Leaf[:]),
 	}
 }
 
@@ -396,7 +401,7 @@ func (s *summary) json(dir string) *jsonStatus {
 	j := &jsonStatus{
 		Version: jsonVersion, Type: "status", Vault: st.Vault.String(), Directory: dir,
 		Device:     jsonDevice{ID: st.Device.String(), Name: st.DeviceName, This: true, Revoked: st.Revoked},
-		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, State: stateWord(st), Commits: st.Commits,
+		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, Moved: movedJSON(st.Moved), State: stateWord(st), Commits: st.Commits,
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
 		Refused: st.Aside, NoRoom: st.NoRoom, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,

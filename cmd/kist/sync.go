@@ -57,6 +57,10 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bo
 	o.Full = full
 	r, err := v.Sync(sctx, o)
 	err = m.end(sctx, err)
+	if now := v.Servers()[0].URL; now != url {
+		a.say("the vault was moved to %s", a.clean(now))
+		m.host = hostOf(now)
+	}
 	if a.json {
 		if jerr := a.printJSON(reportJSON(r)); jerr != nil {
 			return jerr
