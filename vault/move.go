@@ -52,13 +52,13 @@ func (v *Vault) Move(ctx context.Context, a keys.Authority, to keyfile.Server, t
 	if running, paused, _ := v.running(); running && !paused {
 		return 0, &Report{}, ErrRunning
 	}
-	fill := func() (uint64, error) {
+	fill := func(fresh bool) (uint64, error) {
 		if err := v.complete(); err != nil {
 			return 0, err
 		}
-		f, err := v.refillAt(ctx, a, to, nil, true, &o)
+		f, err := v.refillAt(ctx, a, to, nil, fresh, &o)
 		if errors.Is(err, wire.ErrDenied) && token != nil {
-			f, err = v.refillAt(ctx, a, to, token, true, &o)
+			f, err = v.refillAt(ctx, a, to, token, fresh, &o)
 		}
 		sent += f.lost
 		return f.answered, err
@@ -72,13 +72,13 @@ func (v *Vault) Move(ctx context.Context, a keys.Authority, to keyfile.Server, t
 		if try == maxMoves {
 			return sent, &Report{}, errGrown
 		}
-		err = v.announced(ctx, a, before, to, fill, o)
+		err = v.announced(ctx, a, before, to, func() (uint64, error) { return fill(true) }, o)
 		if err == nil || errors.Is(err, errGrown) || elsewhere(err) || errors.Is(err, errAhead) && try == 0 {
 			_, done, err = there()
 		}
 	}
 	if err == nil {
-		_, err = fill()
+		_, err = fill(false)
 	}
 	if err != nil {
 		return sent, &Report{}, err
