@@ -126,13 +126,16 @@ func (v *Vault) announced(ctx context.Context, a keys.Authority, before *Moved, 
 }
 
 // stay has the log say that the vault is at a secondary which has all of it, where it
-// says that it is at another one.
-func (v *Vault) stay(ctx context.Context, a keys.Authority, at keyfile.Server, o *SyncOptions) error {
+// says that it is at another one, and has said so before this was filled.
+func (v *Vault) stay(ctx context.Context, a keys.Authority, before *Moved, at keyfile.Server, o *SyncOptions) error {
 	m, err := v.Moved(ctx)
 	if err != nil || m == nil || m.To.Key == at.Key {
 		return err
 	}
-	return v.announce(ctx, a, at, &moveMode{to: at}, o)
+	if before == nil || before.Commit != m.Commit {
+		return fmt.Errorf("%w: %s", ErrMovedMeanwhile, m.To.URL)
+	}
+	return v.announce(ctx, a, at, &moveMode{to: at, before: m.Commit}, o)
 }
 
 // announce holds a session in which the authority says where the vault is.
@@ -151,6 +154,8 @@ func (v *Vault) announce(ctx context.Context, a keys.Authority, at keyfile.Serve
 type moveMode struct {
 	to     keyfile.Server // the secondary of the session, or another one
 	filled uint64         // … which has so many commits
+
+	before commitlog.CommitID // to that of the session: the newest move known before
 }
 
 // stays reports whether the move is to the secondary of the session.
@@ -167,15 +172,19 @@ func (m *moveMode) pump(e *engine) (out []wire.Message, err error) {
 	o := e.owner
 	err = e.v.update(func(s *state) error {
 		out = nil
-		if done, err := m.done(s); done || err != nil {
+		is, err := s.moved()
+		if err != nil || is != nil && is.To.Key == m.to.Key {
 			return err
 		}
 		size := s.log.Size()
 		control := &wire.Control{Moved: wire.MovedHere}
-		if !m.stays(e) {
-			if control.Moved = wire.MovedAway; size != m.filled {
-				return errGrown
-			}
+		switch {
+		case m.stays(e) && is != nil && is.Commit != m.before:
+			return fmt.Errorf("%w: %s", ErrMovedMeanwhile, is.To.URL)
+		case !m.stays(e) && size != m.filled:
+			return errGrown
+		case !m.stays(e):
+			control.Moved = wire.MovedAway
 		}
 		b, err := s.moveCommit(o, m.to)
 		if err != nil {

@@ -296,6 +296,35 @@ func TestMoveThenByHand(t *testing.T) {
 	})
 }
 
+// Who fills an old secondary again, not knowing that the vault was moved from there,
+// does not bring it back.
+func TestRefillAfterMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMover(t, 3)
+		a, b, c := m.device("a"), m.device("b"), m.device("c")
+		put(t, a.Vault, "one", "a")
+		vaulttest.Sync(t, a, b, c)
+		fatal(t, m.move(a, m.at[1]))
+		vaulttest.Sync(t, c)
+		fatal(t, m.move(a, m.at[0]))
+		fatal(t, m.move(a, m.at[2]))
+		refill := func(d *vaulttest.Device) error {
+			_, err := d.Refill(t.Context(), m.vault.Root.Authority(), nil, vault.SyncOptions{})
+			return err
+		}
+		if err := refill(b); err != nil && !errors.Is(err, vault.ErrMovedMeanwhile) {
+			t.Fatalf("got %v", err)
+		}
+		fatal(t, c.SetServers([]keyfile.Server{server(m.at[0].Invite())}))
+		if err := refill(c); !errors.Is(err, vault.ErrMovedMeanwhile) {
+			t.Fatalf("got %v", err)
+		}
+		vaulttest.Sync(t, b, c, a)
+		m.is(m.at[2], a, b, c)
+		vaulttest.InStep(t, a, b, c)
+	})
+}
+
 // An alarm about the old secondary is none about the new one; with one, nothing is
 // moved.
 func TestMoveAlarm(t *testing.T) {

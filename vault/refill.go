@@ -41,6 +41,10 @@ type refillMode struct {
 // another one, the error is [commitlog.ErrFork], and nothing was sent. This device
 // must hold the whole log and everything that is live in it; otherwise it is
 // [ErrNotAll]. An alarm that stands is not taken back, see [Vault.TryAgain].
+//
+// Where this device knows that the vault was moved to another secondary, the log says
+// afterwards that it is at this one; where it learns of it only here, the error is
+// [ErrMovedMeanwhile], and the next sync goes there.
 func (v *Vault) Refill(ctx context.Context, a keys.Authority, token *wire.Token, o SyncOptions) (lost uint64, err error) {
 	if a.Public().VaultID() != v.ID() {
 		return 0, commitlog.ErrVaultIDMismatch
@@ -52,12 +56,16 @@ func (v *Vault) Refill(ctx context.Context, a keys.Authority, token *wire.Token,
 	if err := v.complete(); err != nil {
 		return 0, err
 	}
+	before, err := v.Moved(ctx)
+	if err != nil {
+		return 0, err
+	}
 	refill, err := v.refillAt(ctx, a, at, token, false, &o)
 	if err == nil {
 		err = v.update(func(s *state) error { return s.forgetAcked(refill.answered) })
 	}
 	if err == nil {
-		err = v.stay(ctx, a, at, &o)
+		err = v.stay(ctx, a, before, at, &o)
 	}
 	return refill.lost, err
 }

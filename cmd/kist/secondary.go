@@ -91,6 +91,8 @@ that you trust it: it could have hidden changes, and shown each device something
 			case errors.Is(err, vault.ErrNotAll):
 				return &failure{code: exitConflict, text: "this device cannot do that: it does not have everything. Nothing was changed", err: err,
 					hint: "run it on the device that has the most commits (kist status shows how many)"}
+			case errors.Is(err, vault.ErrMovedMeanwhile):
+				return &failure{code: exitConflict, text: err.Error(), err: err, hint: "kist sync, which goes on there"}
 			case err != nil:
 				return err
 			}

@@ -68,6 +68,7 @@ func messages() []wire.Message {
 		&wire.Upload{Items: []wire.Item{{Kind: wire.ItemBundle, Data: data}}},
 		&wire.Upload{Condition: &size, Control: &wire.Control{Epoch: 1, Devices: []wire.Registration{registration}}, Items: []wire.Item{{Kind: wire.ItemBundle, Data: data}}},
 		&wire.Upload{Control: &wire.Control{Epoch: 2, Devices: []wire.Registration{}}, Items: []wire.Item{{Kind: wire.ItemLast, Data: []byte{1}}}},
+		&wire.Upload{Control: &wire.Control{Epoch: 2, Devices: []wire.Registration{}, Moved: wire.MovedHere}, Items: []wire.Item{{Kind: wire.ItemLast, Data: []byte{1}}}},
 		&wire.Uploaded{Results: []wire.Result{{Seq: 1, ID: 2}, {Seq: 2, Code: wire.CodeFork, Text: "because"}}},
 		&wire.Object{Hash: commitlog.EmptyRoot, Size: 1 << 20, Offset: 5, Data: []byte{1, 2, 3}},
 		&wire.Object{Hash: commitlog.EmptyRoot, Size: 1 << 20, Data: []byte{}},

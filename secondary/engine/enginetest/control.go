@@ -143,6 +143,7 @@ func testRegistrations(t *testing.T, e engine.Engine) {
 		"an epoch left out":           {Epoch: 3},
 		"an epoch that ended":         {Epoch: 0},
 		"more resets than statements": {Epoch: 1, Resets: 2},
+		"an unknown move":             {Epoch: 1, Moved: 3},
 		"revoked twice":               {Epoch: 1, Devices: []wire.Registration{registration, d.Registration(true), d.Registration(true)}},
 	} {
 		t.Run(name, func(t *testing.T) {

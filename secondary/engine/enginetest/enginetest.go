@@ -25,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		"Refusals":       testRefusals,
 		"Registrations":  testRegistrations,
 		"Resets":         testResets,
+		"Moves":          testMoves,
 		"MaxDevices":     testMaxDevices,
 		"Objects":        testObjects,
 		"ObjectMissing":  testObjectMissing,
