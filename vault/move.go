@@ -68,12 +68,21 @@ func (v *Vault) Move(ctx context.Context, a keys.Authority, to keyfile.Server, t
 		return m, m != nil && m.To.Key == to.Key, err
 	}
 	before, done, err := there()
-	for try := 0; !done && err == nil; try++ {
-		if try == maxMoves {
-			return sent, &Report{}, errGrown
+	if err == nil && !done {
+		_, serr := v.Sync(ctx, o) // which goes to where the vault is now
+		if before, done, err = there(); err == nil && !done {
+			err = serr
 		}
-		err = v.announced(ctx, a, before, to, func() (uint64, error) { return fill(true) }, o)
-		if err == nil || errors.Is(err, errGrown) || elsewhere(err) || errors.Is(err, errAhead) && try == 0 {
+	}
+	for try := 0; !done && err == nil; try++ {
+		switch err = v.announced(ctx, a, before, to, func() (uint64, error) { return fill(true) }, o); {
+		case errors.Is(err, errGrown), errors.Is(err, errAhead) && try == 0, elsewhere(err):
+			if try == maxMoves {
+				return sent, &Report{}, err
+			}
+			_, err = v.Sync(ctx, o)
+		}
+		if err == nil || errors.Is(err, ErrNotArrived) {
 			_, done, err = there()
 		}
 	}
@@ -87,8 +96,8 @@ func (v *Vault) Move(ctx context.Context, a keys.Authority, to keyfile.Server, t
 	return sent, r, err
 }
 
-// announced goes the first three steps of a move. before is the newest move that the
-// log had.
+// announced goes two steps of a move: it fills the new secondary, and has the present
+// one say so. before is the newest move in the log when it began.
 func (v *Vault) announced(ctx context.Context, a keys.Authority, before *Moved, to keyfile.Server, fill func() (uint64, error), o SyncOptions) error {
 	moved := func() (bool, error) { // while this was under way
 		m, err := v.Moved(ctx)
@@ -100,19 +109,15 @@ func (v *Vault) announced(ctx context.Context, a keys.Authority, before *Moved, 
 		}
 		return true, err
 	}
+	if is, err := moved(); is || err != nil {
+		return err
+	}
 	from, err := v.follow()
 	if err != nil {
 		return err
 	}
 	if from.Key == to.Key {
 		return ErrThere
-	}
-	_, serr := v.Sync(ctx, o)
-	if is, err := moved(); is || err != nil {
-		return err
-	}
-	if serr != nil {
-		return serr
 	}
 	filled, err := fill()
 	if err != nil {
