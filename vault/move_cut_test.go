@@ -16,9 +16,9 @@ import (
 	"github.com/kistvault/kist/vault/vaulttest"
 )
 
-// cutAt returns a context that ends at the n-th step of a sync, and the options for
+// cutAtStep returns a context that ends at the n-th step of a sync, and the options for
 // it.
-func cutAt(ctx context.Context, n int) (context.Context, context.CancelFunc, vault.SyncOptions) {
+func cutAtStep(ctx context.Context, n int) (context.Context, context.CancelFunc, vault.SyncOptions) {
 	ctx, cancel := context.WithCancel(ctx)
 	return ctx, cancel, vault.SyncOptions{Step: func() {
 		if n--; n == 0 {
@@ -39,7 +39,7 @@ func TestMoveCut(t *testing.T) {
 				vaulttest.Sync(t, a, b)
 				put(t, a.Vault, "two", "a")
 				i := m.at[1].Invite()
-				ctx, cancel, o := cutAt(t.Context(), n)
+				ctx, cancel, o := cutAtStep(t.Context(), n)
 				_, _, err := a.Move(ctx, m.vault.Root.Authority(), server(i), &i.Token, o)
 				cancel()
 				done = err == nil
@@ -72,7 +72,7 @@ func TestFollowCut(t *testing.T) {
 			put(t, a.Vault, "one", "a")
 			fatal(t, m.move(a, m.at[1]))
 			put(t, b.Vault, "two", "b")
-			ctx, cancel, o := cutAt(t.Context(), n)
+			ctx, cancel, o := cutAtStep(t.Context(), n)
 			_, err := b.Vault.Sync(ctx, o)
 			cancel()
 			done = err == nil

@@ -18,10 +18,11 @@ import (
 // verified log, and the commit that brings it stands in the bucket meta from the
 // same transaction on:
 //
-//	moving → commit ID u64
+//	moving  → commit ID u64
+//	arrived → commit ID u64
 //
-// until the new secondary has shown that commit. Until then every session begins
-// with the device file, which has to name the new one.
+// until the new secondary has shown that commit: then it stands under "arrived". Until
+// then every session begins with the device file, which has to name the new one.
 
 // ErrNotArrived: the vault was moved to a secondary that does not have the last of
 // its commits yet, the move itself. Whoever moved it was interrupted, or is at it.
@@ -38,7 +39,7 @@ type Moved struct {
 	To      keyfile.Server
 	Commit  commitlog.CommitID // that says so
 	Time    time.Time          // of the move, by the clock of the device that made it
-	Arrived bool               // the secondary has shown that commit to this device, or another one has served it
+	Arrived bool               // the secondary has shown that commit to this device
 }
 
 // Moved returns where the verified log says that the vault is, nil if it was never
@@ -57,7 +58,7 @@ func (v *Vault) Moved(ctx context.Context) (m *Moved, err error) {
 func (s *state) whereIs() (*Moved, error) {
 	m, err := s.moved()
 	if m != nil {
-		m.Arrived = s.moving() != m.Commit
+		m.Arrived = s.move(metaArrived) == m.Commit
 	}
 	return m, err
 }
@@ -92,9 +93,9 @@ func movedTo(m *commitlog.Move) keyfile.Server {
 	return keyfile.Server{URL: m.URL, Key: m.ServerKey, Binding: keyfile.Binding(wire.Binding(m.Binding).String())}
 }
 
-// moving returns the commit with the move that this device follows, 0 for none.
-func (s *state) moving() commitlog.CommitID {
-	if b := s.meta.Get(metaMoving); len(b) == 8 {
+// move returns the commit that stands under a key, metaMoving or metaArrived; 0: none.
+func (s *state) move(key []byte) commitlog.CommitID {
+	if b := s.meta.Get(key); len(b) == 8 {
 		return commitlog.CommitID(be.Uint64(b))
 	}
 	return 0
@@ -108,7 +109,7 @@ func (v *Vault) follow() (to keyfile.Server, err error) {
 	}
 	var m *Moved
 	err = v.view(func(s *state) error {
-		if s.moving() == 0 {
+		if s.move(metaMoving) == 0 {
 			return nil
 		}
 		m, err = s.moved()
@@ -131,18 +132,22 @@ func (v *Vault) follow() (to keyfile.Server, err error) {
 	return servers[0], nil
 }
 
-// leaves reports, except for a log beside another one, whether the session has to end, the log being here up to a size:
-// all of what the secondary has named is here, and the vault is at another one. What
-// this one has acknowledged and not shown up to now it will not show any more.
+// leaves reports whether the session has to end, the log being here up to a size: all
+// of what the secondary has named is here, and the vault is at another one. What this
+// one has acknowledged and not shown up to now it will not show any more. A log beside
+// another one is taken to its end.
 func (s *state) leaves(e *engine, size uint64) (bool, error) {
 	if o := e.owner; size < e.first || e.v.main != nil || o != nil && (o.refill != nil || o.move != nil && o.move.stays(e)) {
 		return false, nil
 	}
 	m, err := s.moved()
-	if err != nil || m == nil || m.To.Key == e.at.Key {
+	if err != nil || m == nil {
 		return false, err
 	}
-	if s.moving() == m.Commit {
+	if m.To.Key == e.at.Key {
+		return false, s.arrived(m)
+	}
+	if s.move(metaMoving) == m.Commit {
 		return true, nil
 	}
 	return true, errors.Join(
@@ -152,30 +157,40 @@ func (s *state) leaves(e *engine, size uint64) (bool, error) {
 	)
 }
 
-// whereabouts looks, when BOUND has come, whether the vault is where this session is, and
-// whether what this device follows is at its end.
+// arrived notes that the secondary which a move names has shown it.
+func (s *state) arrived(m *Moved) error {
+	if s.move(metaArrived) == m.Commit && s.move(metaMoving) == 0 {
+		return nil
+	}
+	return errors.Join(s.meta.Put(metaArrived, localKey(uint64(m.Commit))), s.meta.Delete(metaMoving))
+}
+
+// whereabouts looks, when BOUND has come, whether the vault is where this session is,
+// and notes that the secondary has the move to it.
 func (e *engine) whereabouts() error {
 	if e.reset.id != 0 || e.standing != nil { // it is another log, or there is an alarm
 		return nil
 	}
-	var leaves bool
-	err := e.v.view(func(s *state) error {
-		leaves = s.moving() != 0 || s.log.Size() > 0 && e.size >= e.first
-		return nil
+	var m *Moved
+	var known bool
+	err := e.v.view(func(s *state) (err error) {
+		m, err = s.moved()
+		known = m == nil || s.move(metaArrived) == m.Commit && s.move(metaMoving) == 0
+		return err
 	})
-	if err != nil || !leaves {
+	if err != nil || m == nil {
 		return err
 	}
-	err = e.v.update(func(s *state) (err error) {
-		if leaves, err = s.leaves(e, e.size); err != nil || leaves || s.moving() == 0 {
+	var leaves bool
+	switch here := m.To.Key == e.at.Key; {
+	case here && !known && e.first >= uint64(m.Commit):
+		return e.v.update(func(s *state) error { return s.arrived(m) })
+	case !here && e.size >= e.first:
+		err = e.v.update(func(s *state) error {
+			leaves, err = s.leaves(e, e.size)
 			return err
-		}
-		m, err := s.moved()
-		if err == nil && m != nil && m.To.Key == e.at.Key && e.first >= uint64(m.Commit) {
-			err = s.meta.Delete(metaMoving)
-		}
-		return err
-	})
+		})
+	}
 	if err == nil && leaves {
 		err = errElsewhere
 	}
@@ -186,15 +201,15 @@ func (e *engine) whereabouts() error {
 // vault to lacks the move, and has exactly what comes before. Nothing else that it
 // lacks is taken for that, and nothing once it has shown the move.
 func (e *engine) early(s *state, b *wire.Bound) error {
-	id := s.moving()
-	if id == 0 || s.log.Size() != uint64(id) || b.Size+1 != uint64(id) {
+	size := s.log.Size()
+	if size == 0 || b.Size+1 != size || s.move(metaArrived) == commitlog.CommitID(size) {
 		return nil
 	}
 	m, err := s.moved()
-	if err != nil || m == nil || m.Commit != id || m.To.Key != e.at.Key {
+	if err != nil || m == nil || uint64(m.Commit) != size || m.To.Key != e.at.Key {
 		return err
 	}
-	raw, err := s.log.Header(id)
+	raw, err := s.log.Header(m.Commit)
 	if err != nil {
 		return err
 	}

@@ -286,6 +286,7 @@ var (
 	metaEnrol       = []byte("enrol")       // the control commit that admits this device, until it is in the log
 	metaPending     = []byte("pending")     // pendingSum
 	metaMoving      = []byte("moving")      // ID of the commit with the move that this device follows, until the new secondary has shown it
+	metaArrived     = []byte("arrived")     // ID of the commit with the move that its secondary has shown
 	metaMove        = []byte("move")        // u16 n ‖ n bytes for the secondary ‖ the control commit with the move to it that was signed last
 	metaAlarm       = []byte("alarm")       // key in the bucket alarms: the one that stops the sync
 	metaSelection   = []byte("selection")   // sealed: see Selection.encode
