@@ -9,6 +9,7 @@ import (
 	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // A vault that goes is marked first, and from then on is out of reach. Then its
@@ -99,6 +100,11 @@ func removeStep(tx *store.Tx, vault keys.VaultID) (more bool, err error) {
 			if err := all.DeleteBucket(vault.String()); err != nil {
 				return true, err
 			}
+		}
+	}
+	if movedAt(tx, vault) != 0 { // one of this id that is made again is open
+		if err := setMoved(tx, vault, 0, wire.MovedHere); err != nil {
+			return true, err
 		}
 	}
 	return false, tx.Bucket(bucketVaults).Delete(append([]byte(nil), vault[:]...))
