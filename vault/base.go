@@ -27,9 +27,10 @@ type baseSession struct {
 	checkpoint *commitlog.Checkpoint
 	place      basePlace
 	control    []*commitlog.Excerpt // of a control commit that has not come whole
-	held       []*openedExcerpt     // to be stored with those that follow
+	held       []*commitlog.Excerpt // to be stored with those that follow
 	holds      int                  // changes of these
 	holdsBytes int                  // … and bytes of what came
+	waiting    int                  // changes that are stored and not indexed
 }
 
 // baseBatch is how many live changes are stored in one transaction, or bytes. The
@@ -99,6 +100,7 @@ func (e *engine) beginBase() error {
 		e.base = &baseSession{checkpoint: c, place: basePlace{sum: commitlog.NewStateHash()}}
 		if b := s.meta.Get(metaBasePlace); b != nil {
 			e.base.place, err = parseBasePlace(b)
+			e.base.waiting = baseIndexed // perhaps: that is not counted
 		}
 		return err
 	})
@@ -180,7 +182,7 @@ func (s *state) begun() error {
 }
 
 // onState takes live changes of the base.
-func (e *engine) onState(m *openedState) error {
+func (e *engine) onState(m *parsedState) error {
 	b := e.base
 	if b == nil || b.checkpoint == nil || m.Request != b.request {
 		return fmt.Errorf("%w: STATE that was not asked for", wire.ErrProtocol)
@@ -201,55 +203,61 @@ func (e *engine) onState(m *openedState) error {
 	if err != nil {
 		return err
 	}
-	var done applied
 	var control []*commitlog.Excerpt
 	err = e.v.update(func(s *state) error {
 		place, err := parseBasePlace(before) // of its own in each run
 		if err != nil {
 			return err
 		}
-		done, control = applied{}, b.control
-		t := &baseTaker{s: s, c: b.checkpoint, place: &place, control: control, ix: &indexer{s: s, done: &done}}
+		t := &baseTaker{s: s, c: b.checkpoint, place: &place, control: b.control}
 		for _, x := range in {
 			if err := t.take(x); err != nil {
 				return err
 			}
 		}
-		slices.SortFunc(t.ix.order, func(a, b recordKey) int { return bytes.Compare(a[:], b[:]) })
-		if err := t.ix.flush(); err != nil {
-			return err
-		}
 		control = t.control
-		if m.Done {
-			if err := t.end(); err != nil {
-				return err
-			}
-			e.wants(s)
-			return s.meta.Delete(metaBasePlace)
-		}
 		at, err := place.encode()
 		if err != nil {
 			return err
 		}
 		b.place = place
+		if m.Done {
+			if err := t.next(keys.Tag{}); err != nil {
+				return err
+			}
+		}
 		return s.meta.Put(metaBasePlace, at)
 	})
 	if err != nil {
 		return err
 	}
 	b.control = control
-	e.report.Pulled += done.changes
 	for _, x := range in {
+		b.waiting += len(x.Changes)
 		for i := range x.Changes {
 			n := uint64(len(x.Changes[i].Blob))
 			e.pulledBytes += n
 			e.left -= min(e.left, uint64(x.Changes[i].Change.BlobSize))
 		}
 	}
-	if m.Done {
+	if !m.Done && b.waiting < baseIndexed {
+		return nil
+	}
+	in, b.waiting = nil, 0
+	if err := e.indexBase(); err != nil || !m.Done {
+		return err
+	}
+	err = e.v.update(func(s *state) error {
+		if err := s.log.Begin(b.checkpoint); err != nil {
+			return err
+		}
+		e.wants(s)
+		return errors.Join(s.meta.Delete(metaBasePlace), s.meta.Delete(metaBaseIndexed))
+	})
+	if err == nil {
 		e.base = nil
 	}
-	return nil
+	return err
 }
 
 // full reports whether what is held is to be stored. A control commit is stored as
@@ -267,7 +275,6 @@ type baseTaker struct {
 	c       *commitlog.Checkpoint
 	place   *basePlace
 	control []*commitlog.Excerpt
-	ix      *indexer
 	want    *commitlog.NamespaceState // what the checkpoint says of the namespace at place; nil: not looked up
 	last    keys.DeviceID             // whose commit was admitted last …
 	lastTag keys.Tag                  // … where
@@ -281,7 +288,7 @@ func (t *baseTaker) refuse(id commitlog.CommitID, reason string, args ...any) er
 }
 
 // take takes one excerpt.
-func (t *baseTaker) take(x *openedExcerpt) error {
+func (t *baseTaker) take(x *commitlog.Excerpt) error {
 	s, h := t.s, &x.Header
 	control := h.Tag == s.v.keys.control
 	switch {
@@ -328,23 +335,15 @@ func (t *baseTaker) take(x *openedExcerpt) error {
 		return err
 	}
 	if !keeping.has(h.Tag) {
-		x.leaveOut()
-	}
-	if err := s.log.PutExcerpt(&x.Excerpt); err != nil {
-		return err
-	}
-	for i := range x.Changes {
-		c := &x.Changes[i]
-		id := commitlog.ChangeID{Commit: x.ID, Index: c.Index}
-		if err := t.ix.add(id, &c.Change, &x.opened[i], c.Blob != nil, 0, false); err != nil {
-			return err
+		for i := range x.Changes {
+			x.Changes[i].Blob = nil
 		}
 	}
-	return nil
+	return s.log.PutExcerpt(x)
 }
 
 // admit checks the author of an excerpt.
-func (t *baseTaker) admit(x *openedExcerpt) error {
+func (t *baseTaker) admit(x *commitlog.Excerpt) error {
 	if t.last != x.Header.Device || t.lastTag != x.Header.Tag {
 		author, err := t.s.log.Author(x.Header.Device)
 		if err != nil {
@@ -420,12 +419,12 @@ func (t *baseTaker) names() error {
 }
 
 // statements takes an excerpt of a control commit, and what it states with the last.
-func (t *baseTaker) statements(x *openedExcerpt) error {
+func (t *baseTaker) statements(x *commitlog.Excerpt) error {
 	s := t.s
 	if len(t.control) > 0 && t.control[0].ID != x.ID {
 		return t.refuse(x.ID, "a control commit has not come whole")
 	}
-	t.control = append(slices.Clip(t.control), &x.Excerpt)
+	t.control = append(slices.Clip(t.control), x)
 	have := 0
 	for _, part := range t.control {
 		have += len(part.Changes)
@@ -504,14 +503,6 @@ func (t *baseTaker) signed() error {
 		return refuse(commitlog.ErrCheckpoint, "the control log is another")
 	}
 	return nil
-}
-
-// end has the log begin at the checkpoint.
-func (t *baseTaker) end() error {
-	if err := t.next(keys.Tag{}); err != nil {
-		return err
-	}
-	return t.s.log.Begin(t.c)
 }
 
 // useless returns ErrNoBase if the author of the base was revoked since.

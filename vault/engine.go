@@ -181,10 +181,10 @@ func (e *engine) receive(m wire.Message) error {
 		err = e.onMarked(m)
 	case *wire.Checkpoint:
 		err = e.onCheckpoint(m)
-	case *openedState:
+	case *parsedState:
 		err = e.onState(m)
 	case *wire.State:
-		return e.receive(e.v.opening(m))
+		return e.receive(e.v.parsing(m))
 	case *wire.Proof:
 		err = e.onProof(m)
 	case *wire.Refilled:

@@ -35,7 +35,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 				cancel(err)
 				return
 			}
-			m = r.v.opening(m) // while the engine stores what came before
+			m = r.v.parsing(m) // while the engine stores what came before
 			select {
 			case in <- m:
 			case <-ctx.Done():

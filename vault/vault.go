@@ -303,6 +303,7 @@ var (
 
 	metaBase        = []byte("base")         // checkpoint that the log began with, or begins with, until all below it is verified
 	metaBasePlace   = []byte("base place")   // basePlace: how far its live changes have come
+	metaBaseIndexed = []byte("base indexed") // tag ‖ ID ‖ index: how far these are in the index
 	metaPastControl = []byte("past control") // as control, of the log below the base
 	metaNoted       = []byte("noted")        // n × commit ID u64: their refs below the base have to be looked at
 	metaPosted      = []byte("posted")       // size u64 ‖ time u64 ‖ live changes u64 of this device's last checkpoint

@@ -657,6 +657,16 @@ func (l *Log) EachLive(tag keys.Tag, fn func(id commitlog.ChangeID) error) error
 	})
 }
 
+// EachLiveAfter calls fn for the live changes that come after one of a namespace,
+// those of the namespaces behind it too, tags ascending, until it returns false or an
+// error.
+func (l *Log) EachLiveAfter(tag keys.Tag, after commitlog.ChangeID, fn func(tag keys.Tag, id commitlog.ChangeID) (bool, error)) error {
+	after.Index++ // below the 65536th: a commit has no more
+	return l.live.Scan(liveKey(tag, after), func(k, _ []byte) (bool, error) {
+		return fn(keys.Tag(k), parseChangeID(k[16:]))
+	})
+}
+
 // StateHash returns count and hash of the live changes of a namespace.
 func (l *Log) StateHash(tag keys.Tag) (*commitlog.StateHash, error) {
 	s := commitlog.NewStateHash()
