@@ -30,7 +30,12 @@ type baseSession struct {
 	held       []*commitlog.Excerpt // to be stored with those that follow
 	holds      int                  // changes of these
 	holdsBytes int                  // … and bytes of what came
-	waiting    int                  // changes that are stored and not indexed
+	done       bool                 // the last has come
+
+	waiting int        // changes that are stored and not indexed
+	items   []baseItem // of these, which are stored next
+	indexed []byte     // … and how far all are in the index then
+	room    []baseItem // their memory
 }
 
 // baseBatch is how many live changes are stored in one transaction, or bytes. The
@@ -100,7 +105,7 @@ func (e *engine) beginBase() error {
 		e.base = &baseSession{checkpoint: c, place: basePlace{sum: commitlog.NewStateHash()}}
 		if b := s.meta.Get(metaBasePlace); b != nil {
 			e.base.place, err = parseBasePlace(b)
-			e.base.waiting = baseIndexed // perhaps: that is not counted
+			e.base.waiting = baseIndexed // or fewer
 		}
 		return err
 	})
@@ -184,7 +189,7 @@ func (s *state) begun() error {
 // onState takes live changes of the base.
 func (e *engine) onState(m *parsedState) error {
 	b := e.base
-	if b == nil || b.checkpoint == nil || m.Request != b.request {
+	if b == nil || b.checkpoint == nil || m.Request != b.request || b.done {
 		return fmt.Errorf("%w: STATE that was not asked for", wire.ErrProtocol)
 	}
 	in := m.excerpts
@@ -240,24 +245,8 @@ func (e *engine) onState(m *parsedState) error {
 			e.left -= min(e.left, uint64(x.Changes[i].Change.BlobSize))
 		}
 	}
-	if !m.Done && b.waiting < baseIndexed {
-		return nil
-	}
-	in, b.waiting = nil, 0
-	if err := e.indexBase(); err != nil || !m.Done {
-		return err
-	}
-	err = e.v.update(func(s *state) error {
-		if err := s.log.Begin(b.checkpoint); err != nil {
-			return err
-		}
-		e.wants(s)
-		return errors.Join(s.meta.Delete(metaBasePlace), s.meta.Delete(metaBaseIndexed))
-	})
-	if err == nil {
-		e.base = nil
-	}
-	return err
+	b.done = m.Done
+	return nil
 }
 
 // full reports whether what is held is to be stored. A control commit is stored as

@@ -11,16 +11,23 @@ import (
 )
 
 // The live changes of a base go into the log as they come, and from there into the
-// index, many at a time and sorted as it is: it is in no order that they could come
-// in, so each alone would touch a page of its own. How far the index has come is kept
-// under the key "base indexed", a tag and a change ID. What is stored after that by
-// a restore that was cut is indexed again, and finds itself there.
+// index: many at a time and in its order, which is none that they could come in. One
+// after the other, each would touch a page of its own; so a page is written once for
+// many. How far that has come is kept under the key "base indexed", as
+//
+//	tag 16 ‖ commit ID u64 ‖ index u16
+//
+// A restore that was cut goes on there, whatever it had stored of the index beyond:
+// that is found there and left as it is.
 
-const (
-	baseIndexed    = 32768   // live changes that are indexed at once, or half as many more
-	baseNames      = 4 << 20 // … or bytes of their names
-	baseIndexBatch = 4096    // of which so many are stored in a transaction
+// Variables for the sake of tests.
+var (
+	baseIndexed    = 32768 // live changes that are indexed at a time; half as many more are held
+	baseIndexBatch = 4096  // of which so many are stored in a transaction, or opened
 )
+
+// baseNames is how many bytes of names are opened before no more are.
+const baseNames = 4 << 20
 
 // A baseItem is a live change that is to be indexed.
 type baseItem struct {
@@ -31,47 +38,73 @@ type baseItem struct {
 	absent bool              // its content is not
 }
 
-// indexBase brings what is stored of the base into the index.
-func (e *engine) indexBase() error {
-	for {
-		in, err := e.v.baseItems()
-		if err != nil || len(in) == 0 {
-			return err
-		}
-		last := &in[len(in)-1]
-		place := append(last.tag[:], changeKey(last.id)...)
-		slices.SortFunc(in, func(a, b baseItem) int { return bytes.Compare(a.key[:], b.key[:]) })
-		for len(in) > 0 {
-			part := in[:min(len(in), baseIndexBatch)]
-			in = in[len(part):]
-			var done applied
-			err := e.v.update(func(s *state) error {
-				done = applied{}
-				ix := &indexer{s: s, done: &done}
-				for i := range part {
-					if err := ix.addBase(&part[i]); err != nil {
-						return err
-					}
-				}
-				if err := ix.flush(); err != nil {
-					return err
-				}
-				if len(in) > 0 {
-					return nil
-				}
-				return s.meta.Put(metaBaseIndexed, place)
-			})
-			if err != nil {
-				return err
-			}
-			e.report.Pulled += done.changes
-			e.report.Conflicts += done.conflicts
-		}
-	}
+// put stands for all changes of which there is nothing to say.
+var put = &commitlog.Change{Op: commitlog.OpPut}
+
+// indexes reports whether the index has its turn.
+func (b *baseSession) indexes() bool {
+	return b.done || len(b.items) > 0 || b.waiting >= baseIndexed
 }
 
-// present says of a change that its content is here, and no more.
-var presentChange = &commitlog.Change{Op: commitlog.OpPut}
+// indexBase takes a step of it: it stores the index of some changes. The last one has
+// the log begin.
+func (e *engine) indexBase() error {
+	b := e.base
+	if len(b.items) == 0 {
+		if err := e.nextBase(); err != nil {
+			return err
+		}
+		if len(b.items) == 0 && !b.done {
+			return nil
+		}
+	}
+	part := b.items[:min(len(b.items), baseIndexBatch)]
+	last := len(part) == len(b.items)
+	var done applied
+	err := e.v.update(func(s *state) error {
+		done = applied{}
+		ix := &indexer{s: s, done: &done}
+		for i := range part {
+			if err := ix.addBase(&part[i]); err != nil {
+				return err
+			}
+		}
+		if err := ix.flush(); err != nil || !last {
+			return err
+		}
+		if len(part) > 0 {
+			return s.meta.Put(metaBaseIndexed, b.indexed)
+		}
+		e.wants(s)
+		return errors.Join(s.log.Begin(b.checkpoint), s.meta.Delete(metaBasePlace), s.meta.Delete(metaBaseIndexed))
+	})
+	if err != nil {
+		return err
+	}
+	e.report.Pulled += done.changes
+	if b.items = b.items[len(part):]; len(part) == 0 {
+		e.base = nil
+	}
+	return nil
+}
+
+// nextBase opens the changes that are to be indexed next, and sorts them.
+func (e *engine) nextBase() error {
+	b := e.base
+	in, all, err := e.v.baseItems(b.room[:0])
+	if err != nil {
+		return err
+	}
+	if n := len(in); n > 0 {
+		b.indexed = append(in[n-1].tag[:], changeKey(in[n-1].id)...)
+	}
+	if all {
+		b.waiting = 0
+	}
+	slices.SortFunc(in, func(a, b baseItem) int { return bytes.Compare(a.key[:], b.key[:]) })
+	b.items, b.room = in, in
+	return nil
+}
 
 // addBase takes a live change, unless the index has it.
 func (ix *indexer) addBase(x *baseItem) error {
@@ -83,14 +116,15 @@ func (ix *indexer) addBase(x *baseItem) error {
 	}
 	c := x.change
 	if c == nil {
-		c = presentChange
+		c = put
 	}
 	return ix.add(x.id, c, &x.opened, !x.absent, 0, false)
 }
 
-// baseItems returns the live changes that are to be indexed next, opened, in the
-// order of the log.
-func (v *Vault) baseItems() (in []baseItem, err error) {
+// baseItems appends the live changes that are to be indexed next, opened, in the
+// order of the log, and says whether these are all.
+func (v *Vault) baseItems(in []baseItem) (out []baseItem, all bool, err error) {
+	all = true
 	err = v.view(func(s *state) error {
 		var tag keys.Tag
 		var after commitlog.ChangeID
@@ -101,13 +135,14 @@ func (v *Vault) baseItems() (in []baseItem, err error) {
 			if tag != v.keys.control {
 				in = append(in, baseItem{tag: tag, id: id})
 			}
-			return len(in) < baseIndexed+baseIndexed/2, nil
+			all = len(in) < baseIndexed+baseIndexed/2
+			return all, nil
 		})
 	})
 	names := 0
 	for at := 0; at < len(in) && err == nil; {
 		if names >= baseNames {
-			return in[:at], nil
+			return in[:at], false, nil
 		}
 		part := in[at:min(len(in), at+baseIndexBatch)]
 		err = v.openBase(part)
@@ -116,7 +151,7 @@ func (v *Vault) baseItems() (in []baseItem, err error) {
 			names += len(part[i].name) + len(part[i].about)
 		}
 	}
-	return in, err
+	return in, all, err
 }
 
 // openBase opens what the log has of live changes, on all cores.

@@ -37,7 +37,12 @@ func (e *engine) begin() (out []wire.Message, err error) {
 		return e.follow()
 	}
 	if e.base != nil {
-		return e.askBase()
+		if !e.base.indexes() {
+			return e.askBase()
+		}
+		if err := e.indexBase(); err != nil || e.base != nil {
+			return nil, err
+		}
 	}
 	if len(e.proofs) == 0 && len(e.unproven) == 0 {
 		if e.unproven, err = e.claims(); err != nil {
