@@ -38,13 +38,11 @@ type baseSession struct {
 	room    []baseItem // their memory
 }
 
-// baseBatch is how many live changes are stored in one transaction, or bytes. The
-// index is in no order, so that each touches pages of its own, and a page is written
-// once for all in it; more take more memory.
-const (
-	baseBatch      = 2048
-	baseBatchBytes = 16 << 20
-)
+// baseBatch is how many live changes go into the log in one transaction. A variable
+// for the sake of tests.
+var baseBatch = 2048
+
+const baseBatchBytes = 16 << 20 // … or bytes
 
 // basePlace is how far the live changes of a base have come. It is kept under the
 // key "base place" as

@@ -27,8 +27,13 @@ type restoring struct {
 // removals and long values.
 func newRestoring(t *testing.T, rounds int) *restoring {
 	t.Helper()
+	return newPerson(t).restoring(rounds)
+}
+
+func (p *person) restoring(rounds int) *restoring {
+	t := p.t
+	t.Helper()
 	clock := &manual{t: time.Now().Add(-25 * time.Hour)} // what is signed ahead of its clock the secondary refuses
-	p := newPerson(t)
 	r := &restoring{p, p.device(vault.Config{Now: clock.now}), p.device(vault.Config{Now: clock.now})}
 	for i := range rounds {
 		if i == rounds/2 {

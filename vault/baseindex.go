@@ -20,14 +20,19 @@ import (
 // A restore that was cut goes on there, whatever it had stored of the index beyond:
 // that is found there and left as it is.
 
-// Variables for the sake of tests.
+// baseIndexed is how many live changes are indexed at a time, or half as many more,
+// baseIndexBatch how many of these in one transaction. Variables for the sake of
+// tests.
 var (
-	baseIndexed    = 32768 // live changes that are indexed at a time; half as many more are held
-	baseIndexBatch = 4096  // of which so many are stored in a transaction, or opened
+	baseIndexed    = 32768
+	baseIndexBatch = 8192
 )
 
-// baseNames is how many bytes of names are opened before no more are.
-const baseNames = 4 << 20
+const (
+	basePages = 2048    // that a transaction takes into memory before it is ended
+	baseOpen  = 4096    // changes that are opened before it is looked at …
+	baseNames = 4 << 20 // … whether so many bytes of names are held
+)
 
 // A baseItem is a live change that is to be indexed.
 type baseItem struct {
@@ -58,21 +63,25 @@ func (e *engine) indexBase() error {
 			return nil
 		}
 	}
-	part := b.items[:min(len(b.items), baseIndexBatch)]
-	last := len(part) == len(b.items)
+	var n int // that are in it
 	var done applied
 	err := e.v.update(func(s *state) error {
-		done = applied{}
-		ix := &indexer{s: s, done: &done}
-		for i := range part {
-			if err := ix.addBase(&part[i]); err != nil {
+		n, done = 0, applied{}
+		for n < len(b.items) && n < baseIndexBatch && s.tx.Touched() < basePages {
+			ix := &indexer{s: s, done: &done}
+			for end := min(len(b.items), baseIndexBatch, n+64); n < end; n++ {
+				if err := ix.addBase(&b.items[n]); err != nil {
+					return err
+				}
+			}
+			if err := ix.flush(); err != nil {
 				return err
 			}
 		}
-		if err := ix.flush(); err != nil || !last {
-			return err
-		}
-		if len(part) > 0 {
+		switch {
+		case n < len(b.items):
+			return nil
+		case n > 0:
 			return s.meta.Put(metaBaseIndexed, b.indexed)
 		}
 		e.wants(s)
@@ -82,7 +91,7 @@ func (e *engine) indexBase() error {
 		return err
 	}
 	e.report.Pulled += done.changes
-	if b.items = b.items[len(part):]; len(part) == 0 {
+	if b.items = b.items[n:]; n == 0 {
 		e.base = nil
 	}
 	return nil
@@ -144,7 +153,7 @@ func (v *Vault) baseItems(in []baseItem) (out []baseItem, all bool, err error) {
 		if names >= baseNames {
 			return in[:at], false, nil
 		}
-		part := in[at:min(len(in), at+baseIndexBatch)]
+		part := in[at:min(len(in), at+baseOpen)]
 		err = v.openBase(part)
 		at += len(part)
 		for i := range part {

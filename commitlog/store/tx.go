@@ -114,6 +114,12 @@ func (tx *Tx) WriteTo(w io.Writer) (int64, error) { return tx.bolt.WriteTo(w) }
 // Size returns the size of the store in bytes, as of this transaction.
 func (tx *Tx) Size() int64 { return tx.bolt.Size() }
 
+// Touched returns how many pages were taken into memory to be changed.
+func (tx *Tx) Touched() int {
+	stats := tx.bolt.Stats()
+	return int(stats.GetNodeCount())
+}
+
 func (tx *Tx) wrap(b *bbolt.Bucket) *Bucket {
 	if b == nil {
 		return nil
