@@ -29,7 +29,7 @@ var (
 )
 
 const (
-	basePages = 2048    // that a transaction takes into memory before it is ended
+	basePages = 1024    // that a transaction takes into memory before it is ended
 	baseOpen  = 4096    // changes that are opened before it is looked at …
 	baseNames = 4 << 20 // … whether so many bytes of names are held
 )
