@@ -67,7 +67,7 @@ func (e *engine) indexBase() error {
 	var done applied
 	err := e.v.update(func(s *state) error {
 		n, done = 0, applied{}
-		for n < len(b.items) && n < baseIndexBatch && s.tx.Touched() < basePages {
+		for n < len(b.items) && n < baseIndexBatch && (n == 0 || s.tx.Touched() < basePages) {
 			ix := &indexer{s: s, done: &done}
 			for end := min(len(b.items), baseIndexBatch, n+64); n < end; n++ {
 				if err := ix.addBase(&b.items[n]); err != nil {

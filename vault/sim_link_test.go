@@ -174,6 +174,9 @@ func (l *simLink) pump(m wire.Message) {
 	if d.trans != nil && d.link == l {
 		d.trans.serve(l)
 	}
+	if b := l.engine.base; b != nil && b.indexes() && d.link == l {
+		l.pump(nil) // as its deadline says
+	}
 }
 
 // truthful looks at what a listener is told.

@@ -34,6 +34,7 @@ var (
 // to the model, and nothing that was acknowledged is lost.
 func TestSimulation(t *testing.T) {
 	dir := simDir(t)
+	LimitBase(t, 20, 15, 6) // so that a restore takes many transactions
 	if *simSeeds == 1 && *simFor == 0 {
 		plan := newSimPlan(*simFirst)
 		if *simKeep != "" {
