@@ -36,13 +36,13 @@ func (e *engine) begin() (out []wire.Message, err error) {
 	if e.standing != nil {
 		return e.follow()
 	}
-	if e.base != nil {
-		if !e.base.indexes() {
-			return e.askBase()
-		}
-		if err := e.indexBase(); err != nil || e.base != nil {
+	if e.base != nil && e.base.indexes() {
+		if err := e.indexBase(); err != nil {
 			return nil, err
 		}
+	}
+	if e.base != nil {
+		return e.askBase()
 	}
 	if len(e.proofs) == 0 && len(e.unproven) == 0 {
 		if e.unproven, err = e.claims(); err != nil {
