@@ -46,9 +46,11 @@ type baseItem struct {
 // put stands for all changes of which there is nothing to say.
 var put = &commitlog.Change{Op: commitlog.OpPut}
 
-// indexes reports whether the index has its turn.
-func (b *baseSession) indexes() bool {
-	return b.done || len(b.items) > 0 || b.waiting >= baseIndexed
+// indexes reports whether the index of a base has its turn.
+func (e *engine) indexes() bool {
+	b := e.base
+	return b != nil && e.phase == phaseNew && e.reset.id == 0 && e.standing == nil &&
+		(b.done || len(b.items) > 0 || b.waiting >= baseIndexed)
 }
 
 // indexBase takes a step of it: it stores the index of some changes. The last one has

@@ -36,7 +36,7 @@ func (e *engine) begin() (out []wire.Message, err error) {
 	if e.standing != nil {
 		return e.follow()
 	}
-	if e.base != nil && e.base.indexes() {
+	if e.indexes() {
 		if err := e.indexBase(); err != nil {
 			return nil, err
 		}

@@ -54,7 +54,7 @@ func (e *engine) expects() bool {
 // deadline returns when the engine wants to be stepped though nothing has come;
 // zero: not at all.
 func (e *engine) deadline() time.Time {
-	if e.verifies() || e.base != nil && e.base.indexes() {
+	if e.verifies() || e.indexes() {
 		return e.now
 	}
 	switch { // in the order of stalled, which would not be due otherwise

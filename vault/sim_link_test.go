@@ -174,7 +174,7 @@ func (l *simLink) pump(m wire.Message) {
 	if d.trans != nil && d.link == l {
 		d.trans.serve(l)
 	}
-	if b := l.engine.base; b != nil && b.indexes() && d.link == l {
+	if l.engine.indexes() && d.link == l {
 		l.pump(nil) // as its deadline says
 	}
 }
