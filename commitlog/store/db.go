@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -44,6 +45,8 @@ type Options struct {
 type DB struct {
 	bolt *bbolt.DB
 	file *os.File // that bbolt has open
+
+	observer atomic.Pointer[func(time.Duration)] // see Observe; nil: none
 
 	queueMu sync.Mutex
 	queue   []*call // waiting for a leader
@@ -276,6 +279,7 @@ func (d *DB) run(batch []*call) {
 	pending := batch
 	for len(pending) > 0 {
 		var failed *call
+		var ended time.Time // the last write
 		err := d.commit(func(tx *Tx) error {
 			written := false
 			for _, c := range pending {
@@ -290,8 +294,12 @@ func (d *DB) run(batch []*call) {
 			if !written {
 				return errNothing
 			}
+			ended = time.Now()
 			return nil
 		})
+		if err == nil {
+			d.committed(ended)
+		}
 		if errors.Is(err, errNothing) {
 			err = nil
 		}
