@@ -4,10 +4,29 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/kistvault/kist/secondary/engine"
 )
 
 // day is how often a server compacts.
 const day = 24 * time.Hour
+
+// Compact is that of the engine. Vaults for which there may be room now are tried
+// again, see [Server.MadeRoom].
+func (s *Server) Compact(ctx context.Context, before time.Time) (engine.Compacted, error) {
+	done, err := s.config.Engine.Compact(ctx, before)
+	switch {
+	case err == nil:
+		s.counts.compactions.Add(1)
+	case !errors.Is(err, context.Canceled):
+		s.counts.failures.Add(1)
+	}
+	s.counts.compacted.Add(done.Bytes)
+	if done.Blobs+done.Objects > 0 {
+		s.MadeRoom()
+	}
+	return done, err
+}
 
 // CompactDaily drops the content of what was superseded for longer than the
 // retention time (Config.RetentionDays), and vaults that were deleted long enough ago
@@ -24,14 +43,13 @@ func (s *Server) CompactDaily(ctx context.Context) {
 		case <-timer.C:
 		}
 		c := &s.config
-		done, err := c.Engine.Compact(ctx, c.Now().Add(-time.Duration(c.RetentionDays)*day))
+		done, err := s.Compact(ctx, c.Now().Add(-time.Duration(c.RetentionDays)*day))
 		if err != nil && !errors.Is(err, context.Canceled) {
 			c.Logger.Error("compaction", "err", err)
 			s.noteTrouble(err)
 		}
 		if done.Blobs+done.Objects > 0 {
 			c.Logger.Info("compacted", "blobs", done.Blobs, "objects", done.Objects, "bytes", done.Bytes)
-			s.MadeRoom()
 		}
 		gone, err := c.Engine.Remove(ctx, c.Now().Add(-time.Duration(c.DeletedDays)*day))
 		if err != nil && !errors.Is(err, context.Canceled) {

@@ -68,6 +68,7 @@ func (c *conn) serve() error {
 		if err != nil {
 			return err
 		}
+		c.server.counts.received.Add(uint64(len(frame)))
 		if signedIn {
 			c.pause()
 		}
@@ -143,6 +144,7 @@ func (c *conn) write() {
 		if buf, err = wire.Append(buf[:0], m); err != nil {
 			c.server.config.Logger.Error("message cannot be sent", "conn", c.session.name, "type", m.Type(), "err", err)
 		} else {
+			c.server.counts.said(m, len(buf)) // whoever has it finds it counted
 			err = c.frames.Write(buf)
 		}
 		if err != nil {

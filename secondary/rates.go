@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +54,8 @@ type buckets[K comparable] struct {
 	mu    sync.Mutex
 	full  map[K]time.Time
 	swept time.Time
+
+	met atomic.Uint64 // how often somebody had to wait
 }
 
 func newBuckets[K comparable](r Rate) *buckets[K] {
@@ -85,6 +88,9 @@ func (b *buckets[K]) use(k K, now time.Time, n int, always bool) (wait time.Dura
 	}
 	full = full.Add(min(b.step*time.Duration(n), b.depth))
 	wait = max(0, full.Sub(now)-b.depth)
+	if wait > 0 {
+		b.met.Add(1)
+	}
 	if wait > 0 && !always {
 		return wait
 	}

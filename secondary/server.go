@@ -30,6 +30,7 @@ type Server struct {
 	sessions registry
 	begun    atomic.Uint64 // sessions so far
 	full     full
+	counts   counts
 
 	connects, creates *buckets[netip.Addr]
 	messages, scans   *buckets[keys.VaultID]
@@ -80,12 +81,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(wire.ConnHeader, name)
 	log := s.config.Logger.With("conn", name)
 	if !slices.Contains(websocket.Subprotocols(r), wire.Subprotocol) {
+		s.counts.refused[refusedProtocol].Add(1)
 		http.Error(w, "this is a kist secondary; it speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
 		return
 	}
 	from, counts := limited(s.config.ClientAddr(r))
 	if counts {
 		if wait := s.connects.take(from, s.config.Now(), 1); wait > 0 {
+			s.counts.refused[refusedRate].Add(1)
 			tooMany(w, wait)
 			return
 		}
@@ -99,6 +102,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			exporter, err = r.TLS.ExportKeyingMaterial(wire.ExporterLabel, nil, wire.ExporterSize)
 		}
 		if err != nil {
+			s.counts.refused[refusedTLS].Add(1)
 			log.Error("cannot bind sign-in to the connection", "err", err)
 			http.Error(w, "sign-in needs TLS 1.3 that ends here", http.StatusInternalServerError)
 			return
@@ -107,19 +111,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &conn{server: s, from: from, counts: counts, ready: make(chan struct{}, 1), replies: make(chan wire.Message, wire.MaxUploads), done: make(chan struct{})}
 	switch s.admit(c) {
 	case http.StatusServiceUnavailable:
+		s.counts.refused[refusedFull].Add(1)
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
 	case http.StatusTooManyRequests:
+		s.counts.refused[refusedAddress].Add(1)
 		tooMany(w, connsWait)
 		return
 	}
 	ws, err := s.upgrader.Upgrade(w, r, http.Header{wire.ConnHeader: {name}})
 	if err != nil { // Upgrade has answered
 		s.dismiss(c)
+		s.counts.refused[refusedProtocol].Add(1)
 		log.Debug("no WebSocket", "from", r.RemoteAddr, "err", err)
 		return
 	}
+	s.counts.connections.Add(1)
 	log.Debug("connection begins", "from", r.RemoteAddr)
 	c.frames = frames.New(ws, s.config.Idle)
 	c.session = s.NewSession(exporter, c.wake)

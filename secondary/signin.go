@@ -91,6 +91,9 @@ func (s *Session) signedIn(ctx context.Context, w who) (wire.Message, error) {
 		return failed(code, err)
 	}
 	if err := s.server.sessions.enter(w, s, wire.ErrReplaced); err != nil {
+		if errors.Is(err, wire.ErrBusy) {
+			s.server.counts.sessions.Add(1)
+		}
 		return nil, err
 	}
 	s.me = w

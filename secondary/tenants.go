@@ -73,6 +73,7 @@ func (f *full) add(vault keys.VaultID) {
 // noteQuota notes that something was refused, if it was for the vault's quota.
 func (s *Session) noteQuota(code wire.Code) {
 	if code == wire.CodeQuota {
+		s.server.counts.quota.Add(1)
 		s.server.full.add(s.vault())
 	}
 }

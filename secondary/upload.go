@@ -105,6 +105,9 @@ func (s *Session) append(ctx context.Context, m *wire.Upload, arrivals []arrival
 	for i := range arrivals {
 		if arrivals[i].bundle != nil {
 			arrivals[i].outcome, outcomes = outcomes[0], outcomes[1:]
+			if arrivals[i].outcome.Err == nil {
+				s.server.counts.commits.Add(1)
+			}
 		}
 	}
 	s.server.config.Hub.Publish(s.vault(), size)

@@ -35,6 +35,7 @@ var rooms = []room{
 	{0, "internal/chunked", "", ""},
 	{0, "internal/durable", "", "golang.org/x/sys"},
 	{0, "internal/entries", "", ""},
+	{0, "internal/metrics", "", ""},
 	{0, "internal/peer", "", ""},
 	{0, "internal/settings", "", "github.com/BurntSushi/toml github.com/spf13/pflag"},
 	{0, "internal/term", "", "golang.org/x/term"},
@@ -52,8 +53,8 @@ var rooms = []room{
 	{1, "secondary/engine", "keys commitlog secondary/wire", ""},
 	{1, "secondary/engine/embedded", "keys commitlog commitlog/store secondary/wire secondary/engine internal/durable", ""},
 
-	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable", "github.com/gorilla/websocket golang.org/x/sys"},
-	{2, "secondary/admin", "keys commitlog secondary secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/peer", ""},
+	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable internal/metrics", "github.com/gorilla/websocket golang.org/x/sys"},
+	{2, "secondary/admin", "keys commitlog secondary secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/metrics internal/peer", ""},
 	{2, "vault", "internal/testonly keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
 	{2, "secondary/front", "secondary/wire", ""},
 	{2, "internal/agent", "internal/peer", ""},

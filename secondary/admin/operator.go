@@ -21,6 +21,11 @@ type Operator struct {
 
 	// DeletedDays is how long a deleted vault can be had back.
 	DeletedDays uint32
+
+	// Metrics is what Prometheus is answered; nil: nothing is measured.
+	Metrics *Metrics
+	// Level is from which on the server logs; nil: it cannot be changed.
+	Level *slog.LevelVar
 }
 
 var errNeverServed = errors.New("the server has never run, so its address is not known: run kistd serve first")
@@ -37,6 +42,10 @@ func (o *Operator) handler(log *slog.Logger) http.Handler {
 	on(mux, log, "quota", o.setQuota)
 	on(mux, log, "state", o.setState)
 	on(mux, log, "remove", o.remove)
+	on(mux, log, "log-level", o.logLevel)
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
+	}
 	return mux
 }
 
@@ -84,11 +93,11 @@ type CompactQuestion struct {
 }
 
 func (o *Operator) compact(ctx context.Context, q CompactQuestion) (engine.Compacted, error) {
-	done, err := o.Engine.Compact(ctx, o.now().AddDate(0, 0, -int(q.Days)))
-	if o.Server != nil && done.Bytes > 0 {
-		o.Server.MadeRoom()
+	before := o.now().AddDate(0, 0, -int(q.Days))
+	if o.Server != nil {
+		return o.Server.Compact(ctx, before)
 	}
-	return done, err
+	return o.Engine.Compact(ctx, before)
 }
 
 // Compact drops the content of what was superseded; see engine.Engine.
