@@ -28,6 +28,9 @@ func (c *config) check() error {
 	if err != nil {
 		return usagef("--listen %q: want HOST:PORT", c.listen)
 	}
+	if err := c.checkMetrics(); err != nil {
+		return err
+	}
 	proxies, err := c.proxies()
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
-			return usagef("a command is needed: serve, invite, vaults, backup, verify, doctor, compact, config, health or version")
+			return usagef("a command is needed: serve, invite, vaults, backup, verify, doctor, compact, log-level, config, health or version")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -80,7 +80,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String("config", "", "`FILE` with settings (default "+defaultFile+", if it is there)")
-	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), configCommand(), healthCommand(), versionCommand())
+	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), logLevelCommand(), configCommand(), healthCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 )
@@ -10,19 +11,12 @@ var discardLog = slog.New(slog.DiscardHandler)
 // newLogger returns the log, and the level from which on it takes lines, which can
 // be changed at any time.
 func newLogger(w io.Writer, format, level string) (*slog.Logger, *slog.LevelVar, error) {
-	lv := new(slog.LevelVar)
-	switch level {
-	case "debug":
-		lv.Set(slog.LevelDebug)
-	case "info":
-		lv.Set(slog.LevelInfo)
-	case "warn":
-		lv.Set(slog.LevelWarn)
-	case "error":
-		lv.Set(slog.LevelError)
-	default:
-		return nil, nil, usagef("--log-level %q: want debug, info, warn or error", level)
+	at, err := parseLevel(level)
+	if err != nil {
+		return nil, nil, usagef("--log-level %w", err)
 	}
+	lv := new(slog.LevelVar)
+	lv.Set(at)
 	o := &slog.HandlerOptions{Level: lv}
 	switch format {
 	case "text":
@@ -31,6 +25,20 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, *slog.LevelVar,
 		return slog.New(slog.NewJSONHandler(w, o)), lv, nil
 	}
 	return nil, nil, usagef("--log-format %q: want text or json", format)
+}
+
+func parseLevel(level string) (slog.Level, error) {
+	switch level {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("%q: want debug, info, warn or error", level)
 }
 
 // toggleDebug changes to debug, and from that back to usual, which is the level

@@ -27,7 +27,7 @@ func serveCommand() *cobra.Command {
 		Long: `Runs the server until it is told to stop (SIGTERM, SIGINT), and then lets
 sessions finish what they are doing, for eight seconds at most. A second signal
 ends it at once. SIGHUP reads the certificate again, SIGUSR1 changes the log to
-debug and back.
+debug and back; see kistd log-level.
 
 It listens on this machine alone, unless it is told otherwise. TLS ends in kistd:
 with a certificate of its own, one that is given (--cert, --key), or one that it
@@ -128,9 +128,10 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		return err
 	}
 	host, _, _ := net.SplitHostPort(conf.listen)
+	isReady := func() error { return ready(server, data, conf.minFree) }
 	web := newHTTPServer(&front.Handler{
 		Sessions:    server,
-		Ready:       func() error { return ready(server, data, conf.minFree) },
+		Ready:       isReady,
 		Version:     versionText(),
 		URL:         address.URL,
 		Proxies:     proxies,
@@ -139,11 +140,17 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	newInvite := func(ctx context.Context) (wire.Invite, error) {
 		return secondary.NewInvite(ctx, e, data.Key().Public(), address, time.Now())
 	}
-	commands, err := admin.Listen(data.AdminSocket(), &admin.Operator{Data: data, Engine: e, Server: server, DeletedDays: conf.deleted}, log)
+	metrics := admin.NewMetrics(data, e, server, isReady, versionText(), log)
+	commands, err := admin.Listen(data.AdminSocket(), &admin.Operator{Data: data, Engine: e, Server: server, DeletedDays: conf.deleted, Metrics: metrics, Level: level}, log)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, commands)
+	watched, err := conf.serveMetrics(metrics, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, watched)
 
 	// 4. What goes on beside it.
 	var beside sync.WaitGroup

@@ -24,6 +24,8 @@ type config struct {
 	plain          bool
 	trustedProxies []string
 
+	metrics string
+
 	retention uint32
 	minFree   uint64
 
@@ -78,6 +80,10 @@ func newConfig() *config {
 	t.Add("trusted-proxies", settings.List(&c.trustedProxies),
 		"`ADDRESSES` of reverse proxies, such as 10.0.0.0/8 or 192.0.2.7",
 		"From these alone X-Forwarded-For is believed, from the right up to the first address that is not one of them. With plain, who is neither one of them nor on this machine is refused.")
+
+	t.Add("metrics", settings.Text(&c.metrics, ""),
+		"loopback `ADDRESS`, such as 127.0.0.1:7371, on which Prometheus finds /metrics",
+		"Default: none; /metrics is on the admin socket in any case. It names no vault, device or address. Everybody on the machine can read it, and nobody else.")
 
 	t.Group("Certificate")
 	t.Add("domain", settings.Text(&c.domain, ""),
