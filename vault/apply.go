@@ -42,7 +42,7 @@ func (s *state) apply(in *incoming, done *applied) error {
 		if in, err = s.confirm(in, eff); err != nil {
 			return err
 		}
-	} else if s.acked.Get(localKey(uint64(eff.ID))) != nil {
+	} else if eff.ID > s.excused && s.acked.Get(localKey(uint64(eff.ID))) != nil {
 		return &commitlog.CommitError{ID: eff.ID, Err: commitlog.ErrOwnCommitMissing, Reason: "a commit of this device was acknowledged at this place"}
 	}
 	keeping, err := s.keeping()
@@ -139,7 +139,7 @@ func (s *state) confirm(in *incoming, eff *commitlog.Effects) (*incoming, error)
 	if sc.commit.Leaf() != eff.Leaf {
 		return refuse(commitlog.ErrEquivocation, "this device signed another commit with the same sequence number")
 	}
-	if sc.acked != 0 && sc.acked != eff.ID {
+	if eff.ID > s.excused && sc.acked != 0 && sc.acked != eff.ID {
 		return refuse(commitlog.ErrOwnCommitMissing, fmt.Sprintf("it was acknowledged as commit %d", sc.acked))
 	}
 	if err := s.acked.Delete(localKey(uint64(sc.acked))); err != nil {

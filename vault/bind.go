@@ -163,6 +163,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 		if e.standing != nil {
 			return e.standing
 		}
+		if e.reset.known != 0 && e.reset.known == b.Reset {
+			e.acked = 0
+		}
 		if b.Size < e.acked {
 			return refuse(commitlog.ErrOwnCommitMissing, "the secondary has %d commits, and has acknowledged one of this device as commit %d", b.Size, e.acked)
 		}

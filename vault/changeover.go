@@ -22,7 +22,8 @@ type resetSession struct {
 	instead error              // the alarm without it; nil: this log is the beginning of the secondary's
 	request uint32             // under way; 0: none
 	parts   wire.Assembler
-	known   commitlog.CommitID // one that was looked at, and only has to be waited for
+	known   commitlog.CommitID // one that was looked at, and has to come with the log …
+	leaf    commitlog.Hash     // … as it was
 }
 
 // mayBeReset returns the alarm that BOUND would be, unless a reset may explain it.
@@ -85,15 +86,15 @@ func (e *engine) onReset(m *wire.Commits) error {
 		return e.noReset(why, "the commit that the secondary named as a reset")
 	}
 	if r.instead == nil {
-		e.reset = resetSession{known: r.id}
-		e.acked = 0
+		e.reset = resetSession{known: r.id, leaf: b.Commit.Leaf()}
+		e.quick = false
 		if e.standing != nil {
 			if err := e.v.TryAgain(context.Background()); err != nil {
 				return err
 			}
 			e.standing = nil
 		}
-		return e.v.update(func(s *state) error { return s.forgetAcked(0) })
+		return nil
 	}
 	known := false
 	err := e.v.view(func(s *state) error {
@@ -105,6 +106,15 @@ func (e *engine) onReset(m *wire.Commits) error {
 		return errors.Join(err, r.instead)
 	}
 	return &otherHistory{id: r.id, leaf: b.Commit.Leaf()}
+}
+
+// asShown returns an error if the log has another commit in the place of the reset that
+// was looked at. That excuses what was acknowledged and is not there, once it has come.
+func (r *resetSession) asShown(b *commitlog.Bundle) error {
+	if r.known == 0 || b.ID != r.known || b.Commit.Leaf() == r.leaf {
+		return nil
+	}
+	return &commitlog.CommitError{ID: b.ID, Err: commitlog.ErrFork, Reason: "the reset that the secondary has shown is not in its log"}
 }
 
 // isReset returns nil if the authority has signed the commit and it holds a reset.

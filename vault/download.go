@@ -60,6 +60,11 @@ func (e *engine) onDownload(d *wire.Download) error {
 		return nil
 	}
 	come := slices.DeleteFunc(slices.Clone(in), func(i *incoming) bool { return i == nil })
+	for _, x := range come {
+		if err := e.reset.asShown(x.bundle); err != nil {
+			return err
+		}
+	}
 	e.v.openAll(come)
 	if err := e.v.verifyAhead(come, func(s *state) (*store.Log, error) { return s.log, nil }); err != nil {
 		return err
@@ -70,6 +75,7 @@ func (e *engine) onDownload(d *wire.Download) error {
 		var leaves bool
 		err := e.v.update(func(s *state) error {
 			done, next, leaves = applied{}, at, false
+			s.excused = e.reset.known
 			for n := 0; next < len(in) && n < applyChanges && !leaves; next++ {
 				x := in[next]
 				if x == nil {

@@ -330,6 +330,8 @@ type state struct {
 	told     bool             // the listener has something to be told
 	disputed bool             // a record has come to have several versions, or others
 
+	excused commitlog.CommitID // up to there another commit may stand where one of this device was acknowledged
+
 	strategies map[keys.Tag]Strategy // as far as they were asked for
 	resettled  []keys.Tag            // whose strategy has changed
 }

@@ -46,17 +46,26 @@ func (l Log) header(device keys.DeviceID) []byte {
 	return nil
 }
 
+// A Served is a log to be served in the place of the vault's, and what is said of it.
+type Served struct {
+	Log    Log
+	Reset  commitlog.CommitID // named as the newest commit with a reset; 0: none
+	Silent bool               // no device's last commit is named
+}
+
 // Serve serves another log in the place of the vault's, in one frame: BIND, MARK,
-// UNBIND and FETCH of blobs are answered from it. Bundles are numbered by their
+// UNBIND, READ and FETCH of blobs are answered from it. Bundles are numbered by their
 // place. UPLOAD, OBJECT and FETCH of objects still go to the honest session.
 //
 // Of each device it names its newest commit in that log as its last.
-func Serve(name string, l Log) Mutation { return serve(name, l, true) }
+func Serve(name string, l Log) Mutation { return Served{Log: l}.As(name) }
 
 // ServeSilently is Serve, but names no device's last commit.
-func ServeSilently(name string, l Log) Mutation { return serve(name, l, false) }
+func ServeSilently(name string, l Log) Mutation { return Served{Log: l, Silent: true}.As(name) }
 
-func serve(name string, l Log, names bool) Mutation {
+// As is [Serve], saying what s says.
+func (s Served) As(name string) Mutation {
+	l := s.Log
 	return Mutation{Name: name, Begin: func() Lie {
 		var me keys.DeviceID // zero: the owner
 		return Lie{Up: func(frame []byte) (pass, answer [][]byte) {
@@ -65,15 +74,15 @@ func serve(name string, l Log, names bool) Mutation {
 				me = m.Device
 			case *wire.Bind:
 				at := min(m.Size, uint64(len(l)))
-				b := &wire.Bound{Size: uint64(len(l)), Root: l.Root(at), MaxObject: 68 << 20, Retention: 30}
-				if names {
+				b := &wire.Bound{Size: uint64(len(l)), Root: l.Root(at), Reset: s.Reset, MaxObject: 68 << 20, Retention: 30}
+				if !s.Silent {
 					b.Last = l.header(me)
 				}
 				out := []wire.Message{b}
 				if m.Size < uint64(len(l)) && b.Root == m.Root {
 					d := &wire.Download{Size: uint64(len(l))}
-					for i, bundle := range l[m.Size:] {
-						d.Items = append(d.Items, wire.Item{Kind: wire.ItemBundle, Data: SetID(bundle, commitlog.CommitID(m.Size)+commitlog.CommitID(i)+1)})
+					for i := range l[m.Size:] {
+						d.Items = append(d.Items, l.item(m.Size+uint64(i)+1))
 					}
 					out = append(out, d)
 				}
@@ -82,6 +91,13 @@ func serve(name string, l Log, names bool) Mutation {
 				return nil, encode([]wire.Message{&wire.Marked{Token: m.Token, Size: uint64(len(l))}})
 			case *wire.Unbind:
 				return nil, encode([]wire.Message{&wire.Unbound{}})
+			case *wire.Read:
+				if uint64(m.To) > uint64(len(l)) {
+					e := wire.NewError(wire.CodeNotFound, "")
+					e.Request = m.Request
+					return nil, encode([]wire.Message{e})
+				}
+				return nil, encode([]wire.Message{&wire.Commits{Request: m.Request, Items: []wire.Item{l.item(uint64(m.After) + 1)}}})
 			case *wire.Fetch:
 				if m.Object || uint64(m.Commit) > uint64(len(l)) {
 					break
@@ -95,4 +111,9 @@ func serve(name string, l Log, names bool) Mutation {
 			return [][]byte{frame}, nil
 		}}
 	}}
+}
+
+// item returns the bundle at a place, from 1, as it is sent.
+func (l Log) item(at uint64) wire.Item {
+	return wire.Item{Kind: wire.ItemBundle, Data: SetID(l[at-1], commitlog.CommitID(at))}
 }
