@@ -19,8 +19,10 @@ type carrying struct {
 	kept       uint64 // commits that both logs have
 	cut        uint64 // what the own log has done after this many commits is carried over
 
+	lost []commitlog.LostLog // whose commits another device has carried over already
+
 	written map[commitlog.ChangeID]pendingRef // own changes that were written anew
-	locals  map[uint64]pendingRef             // own outbox entries that were
+	locals  map[uint64][]pendingRef           // what stands for own outbox entries
 	named   map[commitlog.ChangeID]bool       // by what was written anew, in the other log
 	held    map[commitlog.ChangeID]bool       // what stays, since what came after it could not be written anew
 	left    int                               // changes that could not be written anew
@@ -28,7 +30,7 @@ type carrying struct {
 
 // log carries over what commits after the cut have done.
 func (c *carrying) log() error {
-	c.written, c.locals = make(map[commitlog.ChangeID]pendingRef), make(map[uint64]pendingRef)
+	c.written, c.locals = make(map[commitlog.ChangeID]pendingRef), make(map[uint64][]pendingRef)
 	c.named, c.held = make(map[commitlog.ChangeID]bool), make(map[commitlog.ChangeID]bool)
 	if err := c.other.outbox.SetSequence(max(c.own.outbox.Sequence(), c.other.outbox.Sequence())); err != nil {
 		return err
@@ -139,6 +141,31 @@ func (c *carrying) hold(id commitlog.ChangeID) error {
 // counterpart returns the change of a record in the other log, or in its outbox, that
 // says the same at the same time, one that is live if there is one.
 func (c *carrying) counterpart(key recordKey, p *seal.Payload) (ref pendingRef, found bool, err error) {
+	if ref, found, err = c.logged(key, p); found || err != nil {
+		return ref, found, err
+	}
+	e, err := c.other.record(key)
+	if err != nil || e == nil {
+		return ref, false, err
+	}
+	for _, local := range e.pending {
+		q, err := c.other.pendingChange(local)
+		if err != nil {
+			return ref, false, err
+		}
+		h, err := c.other.openPending(q)
+		if err != nil {
+			return ref, false, err
+		}
+		if samePayload(h.payload, p) {
+			return pendingRef{local: local}, true, nil
+		}
+	}
+	return ref, false, nil
+}
+
+// logged is counterpart in the other log alone.
+func (c *carrying) logged(key recordKey, p *seal.Payload) (ref pendingRef, found bool, err error) {
 	e, err := c.other.record(key)
 	if err != nil || e == nil {
 		return ref, false, err
@@ -158,19 +185,6 @@ func (c *carrying) counterpart(key recordKey, p *seal.Payload) (ref pendingRef, 
 		}
 		if h != nil && samePayload(h.payload, p) {
 			return pendingRef{id: id}, true, nil
-		}
-	}
-	for _, local := range e.pending {
-		q, err := c.other.pendingChange(local)
-		if err != nil {
-			return ref, false, err
-		}
-		h, err := c.other.openPending(q)
-		if err != nil {
-			return ref, false, err
-		}
-		if samePayload(h.payload, p) {
-			return pendingRef{local: local}, true, nil
 		}
 	}
 	return ref, false, nil
@@ -336,8 +350,13 @@ func (c *carrying) end(ended []commitlog.ChangeID) error {
 	return nil
 }
 
-// outbox carries over what is not in the own log.
+// outbox carries over what is not in the own log. What is known to be in the lost one
+// the device has carried over that has ended that, as far as it still counts.
 func (c *carrying) outbox() error {
+	there, err := c.own.sentInto(c.lost)
+	if err != nil {
+		return err
+	}
 	txns := make(map[uint64]*txn)
 	return c.own.outbox.Scan(nil, func(k, b []byte) (bool, error) {
 		p, err := parsePending(be.Uint64(k), bytes.Clone(b))
@@ -353,25 +372,22 @@ func (c *carrying) outbox() error {
 			return false, err
 		}
 		if ref, ok, err := c.counterpart(p.key, h.payload); ok || err != nil {
-			c.locals[p.local] = ref
+			c.locals[p.local] = []pendingRef{ref}
 			return err == nil, err
 		}
 		var refs []pendingRef
 		for _, r := range p.refs {
-			if r.local != 0 {
-				if ref, ok := c.locals[r.local]; ok {
-					refs = union(refs, []pendingRef{ref})
+			in := c.locals[r.local]
+			if r.local == 0 {
+				if in, err = c.refs([]commitlog.ChangeID{r.id}); err != nil {
+					return false, err
 				}
-				continue
-			}
-			in, err := c.refs([]commitlog.ChangeID{r.id})
-			if err != nil {
-				return false, err
 			}
 			refs = union(refs, in)
 		}
-		if p.op != commitlog.OpPut && len(refs) == 0 {
-			return true, nil // what it ended, or settled, is not there
+		if there[p.local] || p.op != commitlog.OpPut && len(refs) == 0 { // or what it ended, or settled, is not there
+			c.locals[p.local] = refs
+			return true, nil
 		}
 		t := txns[p.txn]
 		if t == nil {
@@ -381,7 +397,7 @@ func (c *carrying) outbox() error {
 		if err := c.queue(t, p.key, h.payload, p.op, refs); err != nil {
 			return false, err
 		}
-		c.locals[p.local] = pendingRef{local: t.last}
+		c.locals[p.local] = []pendingRef{{local: t.last}}
 		return true, nil
 	})
 }
@@ -436,93 +452,4 @@ func (c *carrying) settings() error {
 		other.meta.Put(metaOver, localKey(own.sequence())),
 		other.meta.Delete(metaRebuild),
 	)
-}
-
-// over reports whether this device signed a commit of this sequence number before it
-// changed over to the log that it has, or before it learned of a reset by which that
-// commit is in a lost log.
-func (s *state) over(seq uint64) bool {
-	b := s.meta.Get(metaOver)
-	return len(b) == 8 && seq <= be.Uint64(b)
-}
-
-// afterReset brings the outbox up to resets that have come into the log: nothing that
-// was acknowledged or signed before counts, and what the maker of the reset has carried
-// over from the lost log is not sent again.
-func (s *state) afterReset(lost []commitlog.LostLog) error {
-	if err := s.forgetAcked(0); err != nil {
-		return err
-	}
-	if seq, _, _ := s.attempt(); seq != 0 {
-		sc, err := parseSent(slices.Clone(s.sent.Get(localKey(seq))))
-		if err != nil {
-			return err
-		}
-		for i := range lost {
-			if slices.Contains(lost[i].Leaves, sc.commit.Leaf()) {
-				if err := s.meta.Put(metaOver, localKey(seq)); err != nil {
-					return err
-				}
-			}
-		}
-		if err := s.meta.Delete(metaAttempt); err != nil {
-			return err
-		}
-	}
-	given, err := s.giveUp(0)
-	if err != nil {
-		return err
-	}
-	c := &carrying{own: s, other: s}
-	for _, sc := range given {
-		if !slices.ContainsFunc(lost, func(l commitlog.LostLog) bool { return slices.Contains(l.Leaves, sc.commit.Leaf()) }) {
-			continue
-		}
-		for _, local := range sc.locals {
-			if local == 0 || s.outbox.Get(localKey(local)) == nil {
-				continue
-			}
-			if err := c.confirm(local); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// confirm takes a change out of the outbox that stands in the log by what another
-// device has written anew.
-func (c *carrying) confirm(local uint64) error {
-	s := c.own
-	p, err := s.pendingChange(local)
-	if err != nil {
-		return err
-	}
-	p.blob = slices.Clone(p.blob)
-	h, err := s.openPending(p)
-	if err != nil {
-		return err
-	}
-	ref, ok, err := c.counterpart(p.key, h.payload)
-	if err != nil || !ok || ref.local != 0 {
-		return err
-	}
-	return s.forget(p)
-}
-
-// lostBy returns the lost logs of the resets among statements.
-func lostBy(statements []*commitlog.Statement) (out []commitlog.LostLog, err error) {
-	var open commitlog.LostLog
-	for _, st := range statements {
-		if st.Reset == nil {
-			continue
-		}
-		if err := open.Add(st.Reset); err != nil {
-			return nil, err
-		}
-		if !st.Reset.More {
-			out, open = append(out, open), commitlog.LostLog{}
-		}
-	}
-	return out, nil
 }

@@ -102,7 +102,7 @@ func (v *Vault) change(side *Vault, o *otherHistory) error {
 		if err != nil {
 			return err
 		}
-		c := &carrying{own: own, other: other, kept: lost.Kept, cut: min(lost.Size(), own.log.Size())}
+		c := &carrying{own: own, other: other, kept: lost.Kept, cut: min(lost.Size(), own.log.Size()), lost: []commitlog.LostLog{*lost}}
 		if err := errors.Join(c.log(), c.outbox(), c.settings()); err != nil {
 			return err
 		}
