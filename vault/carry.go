@@ -402,6 +402,64 @@ func (c *carrying) outbox() error {
 	})
 }
 
+// events sees to it that whoever watches is told of records that there have never been
+// in the other log, and of conflicts that are new.
+func (c *carrying) events() error {
+	own, other := c.own, c.other
+	gone := func(key recordKey) error {
+		mine, err := own.record(key)
+		if err != nil || mine == nil {
+			return err
+		}
+		if e, err := other.record(key); e != nil || err != nil {
+			return err
+		}
+		e := &entry{key: key, name: mine.name, clock: mine.clock}
+		return errors.Join(other.touch(key, e), other.setRecord(key, e))
+	}
+	for at := commitlog.CommitID(c.kept + 1); uint64(at) <= own.log.Size(); at++ {
+		b, err := own.log.Commit(at)
+		if err != nil {
+			return err
+		}
+		for i := range b.Commit.Changes {
+			key, _, err := own.recordOf(commitlog.ChangeID{Commit: at, Index: uint16(i)})
+			if err == nil && key != (recordKey{}) && b.Commit.Header.Kind != commitlog.KindControl {
+				err = gone(key)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	err := own.outbox.Scan(nil, func(k, b []byte) (bool, error) {
+		p, err := parsePending(be.Uint64(k), b)
+		if errors.Is(err, store.ErrDamaged) {
+			return true, nil
+		}
+		if err == nil {
+			err = gone(p.key)
+		}
+		return err == nil, err
+	})
+	if err != nil || own.v.conf.Conflict == nil {
+		return err
+	}
+	err = own.raised.Scan(nil, func(k, b []byte) (bool, error) {
+		return true, other.raised.Put(slices.Clone(k), slices.Clone(b))
+	})
+	if err != nil {
+		return err
+	}
+	return other.conflicts.Scan(nil, func(k, b []byte) (bool, error) {
+		now, err := parseConflictState(b)
+		if err != nil || !now.differ || own.conflicts.Get(k) != nil || other.raised.Get(k) != nil {
+			return err == nil, err
+		}
+		return true, other.raised.Put(slices.Clone(k), []byte{raisedVersions})
+	})
+}
+
 // settings carries over what is this device's own.
 func (c *carrying) settings() error {
 	own, other := c.own, c.other

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 	"github.com/kistvault/kist/secondary/wire"
@@ -96,16 +97,11 @@ func (e *engine) onReset(m *wire.Commits) error {
 		}
 		return nil
 	}
-	known := false
-	err := e.v.view(func(s *state) error {
-		header, err := s.log.Header(r.id)
-		known = err == nil && commitlog.LeafHash(header) == b.Commit.Leaf()
-		return nil
-	})
-	if err != nil || known {
+	other := &otherHistory{id: r.id, leaf: b.Commit.Leaf()}
+	if known, err := e.v.has(other); known || err != nil {
 		return errors.Join(err, r.instead)
 	}
-	return &otherHistory{id: r.id, leaf: b.Commit.Leaf()}
+	return other
 }
 
 // asShown returns an error if the log has another commit in the place of the reset that
@@ -156,32 +152,64 @@ func (v *Vault) isReset(b *commitlog.Bundle) error {
 // changeOver takes the other log beside the own one, and makes it the vault's. Where it
 // is cut, it goes on the next time.
 func (r *runner) changeOver(ctx context.Context, o *otherHistory) error {
+	release, err := r.v.alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if done, err := r.v.has(o); done || err != nil {
+		return err // by another session of this vault
+	}
+	if err := r.v.dropUsed(); err != nil {
+		return err
+	}
 	side, err := r.v.beside()
 	if err != nil {
 		return err
 	}
 	e := &engine{v: side, mode: PullOnly, own: true, errand: true}
-	sr := &runner{v: side, o: r.o, tell: r.tell}
+	sr := &runner{v: side, o: r.o, tell: r.tell, nudge: r.nudge}
 	err = sr.once(ctx, e, side.connect)
 	r.total = r.total.plus(&sr.total)
 	if err == nil {
-		err = e.keepAlarm(r.v.change(side, o))
+		err = e.keepAlarm(r.v.change(ctx, side, o))
 	}
 	var another *otherHistory
 	if IsAlarm(err) || errors.As(err, &another) { // what has come is nothing to go on with
 		err = errors.Join(err, r.v.dropBeside())
 	}
-	if err != nil {
-		return err
-	}
-	last, err := r.v.lastLocal()
-	if err != nil {
-		return err
-	}
-	for _, w := range r.waiters {
-		if w.up != 0 {
-			w.up = last // under other numbers
+	return err
+}
+
+// has reports whether the reset is in this vault's log.
+func (v *Vault) has(o *otherHistory) (is bool, err error) {
+	err = v.view(func(s *state) error {
+		header, err := s.log.Header(o.id)
+		is = err == nil && commitlog.LeafHash(header) == o.leaf
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
 		}
+		return err
+	})
+	return is, err
+}
+
+// dropUsed drops the other log if this device has written to it: it has begun to bring
+// the histories together itself, and another device was faster.
+func (v *Vault) dropUsed() error {
+	used := false
+	err := v.view(func(s *state) error {
+		tx := s.tx.Within(roomOther)
+		for _, name := range []string{bucketOutbox, bucketSent, bucketRefused} {
+			if tx != nil {
+				b := tx.Bucket(name)
+				used = used || b == nil || !b.Empty()
+			}
+		}
+		return nil
+	})
+	if err != nil || !used {
+		return err
 	}
-	return nil
+	return v.dropBeside()
 }

@@ -1,10 +1,15 @@
 package vault_test
 
 import (
+	"context"
+	"errors"
 	"slices"
+	gosync "sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/kistvault/kist/internal/testonly"
 	"github.com/kistvault/kist/secondary/secondarytest/lying"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -82,4 +87,240 @@ func TestResetOfWhatWasSent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Several who sync at once find the reset at once; one changes over.
+func TestChangeOverAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		done := make(chan error)
+		const n = 4
+		for range n {
+			go func() {
+				_, err := p.b.Sync(t.Context(), vault.SyncOptions{})
+				done <- err
+			}()
+		}
+		for range n {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		p.merged(t)
+	})
+}
+
+// What is written when the second half of a change has failed is written after it.
+func TestChangeOverHalf(t *testing.T) {
+	for _, reopen := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newParting(t)
+			_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+			fatal(t, err)
+			full := errors.New("the disk is full")
+			testonly.BetweenRooms = func(string) error { return full }
+			defer func() { testonly.BetweenRooms = nil }()
+			if _, err := p.b.Sync(t.Context(), vault.SyncOptions{}); !errors.Is(err, full) {
+				t.Fatalf("got %v", err)
+			}
+			testonly.BetweenRooms = nil
+			if got := get(t, p.b.Vault, "edited"); got != "2" {
+				t.Errorf("edited: %q", got)
+			}
+			put(t, p.b.Vault, "after that", "b")
+			put(t, p.b.Vault, "edited", "3")
+			p.want["notes/after that"], p.want["notes/edited"] = "b", "3"
+			if reopen {
+				p.b.Reopen()
+			}
+			p.merged(t)
+		})
+	}
+}
+
+// A device that began to bring the histories together, and was cut, changes over when
+// another one has done it.
+func TestMergeLeftToAnother(t *testing.T) {
+	for cut := 4; ; cut++ {
+		whole := false
+		synctest.Test(t, func(t *testing.T) {
+			p := newParting(t)
+			vaulttest.Sync(t, p.c)
+			cutAt(p.b, cut)
+			_, err := p.b.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+			p.b.Network.SetFaults(nil)
+			if whole = err == nil; whole {
+				return
+			}
+			_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+			fatal(t, err)
+			p.merged(t)
+		})
+		if whole || t.Failed() {
+			break
+		}
+	}
+}
+
+// Who brings histories together that another device has already brought together has
+// them as they are: what was removed in the lost log does not come back.
+func TestMergeOnEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		d := p.vaults.Device(t, "d", vault.Config{})
+		vaulttest.Sync(t, p.c)
+		old := backup(t, p.s)
+		put(t, p.c.Vault, "new, and removed by c", "1")
+		put(t, p.c.Vault, "new, and edited by c", "1")
+		e := p.vaults.Device(t, "e", vault.Config{})
+		vaulttest.Sync(t, p.c, d, e)
+		put(t, d.Vault, "unsent by d", "d")
+		fatal(t, p.c.Namespace("notes").Delete(t.Context(), "new, and removed by c"))
+		put(t, p.c.Vault, "new, and edited by c", "2")
+		vaulttest.Sync(t, p.c, e)
+		put(t, e.Vault, "beyond", "e")
+		put(t, e.Vault, "new, and edited by c", "3")
+		vaulttest.Sync(t, e) // which c does not see
+		old()
+		f := p.vaults.Device(t, "f", vault.Config{})
+		put(t, f.Vault, "from f", "f")
+		vaulttest.Sync(t, f)
+		for _, x := range []*vaulttest.Device{p.c, d, e} {
+			_, err := x.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+			fatal(t, err)
+		}
+		vaulttest.Sync(t, d, e, f, p.c)
+		vaulttest.InStep(t, p.c, d, e, f)
+		for name, want := range map[string]string{
+			"new, and removed by c": "-", "new, and edited by c": "3", "unsent by d": "d", "beyond": "e", "from f": "f",
+		} {
+			if got := get(t, f.Vault, name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+			if got := siblingsOf(t, f.Vault, name); got != nil {
+				t.Errorf("%s has versions %q", name, got)
+			}
+		}
+	})
+}
+
+// Who watches is told of all that has become another, also of records that there have
+// never been in the log that goes on; and the listener of the conflicts.
+func TestChangeOverIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := vaulttest.NewSecondary(t)
+		vaults := s.NewVault(t)
+		told := make(chan vault.Conflict, 100)
+		a := vaults.Device(t, "a", vault.Config{})
+		b := vaults.Device(t, "b", vault.Config{Conflict: func(c vault.Conflict) { told <- c }})
+		c := vaults.Device(t, "c", vault.Config{})
+		put(t, a.Vault, "both", "1")
+		vaulttest.Sync(t, a, b, c)
+		old := backup(t, s)
+		put(t, a.Vault, "short-lived", "1")
+		put(t, a.Vault, "both", "a")
+		vaulttest.Sync(t, a, b)
+		seen := make(map[string]string)
+		ctx, cancel := context.WithCancel(t.Context())
+		w := b.Watch(ctx, "notes", vault.Since(0))
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			for r := range w.C {
+				seen[r.Name] = string(r.Value)
+				if r.Deleted {
+					seen[r.Name] = "-"
+				}
+			}
+		}()
+		synctest.Wait()
+		fatal(t, a.Namespace("notes").Delete(t.Context(), "short-lived"))
+		vaulttest.Sync(t, a)
+		old()
+		put(t, c.Vault, "both", "c")
+		vaulttest.Sync(t, c)
+		_, err := a.Merge(t.Context(), vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		vaulttest.Sync(t, b)
+		synctest.Wait()
+		cancel()
+		<-watched
+		if seen["short-lived"] != "-" || seen["both"] == "1" {
+			t.Errorf("seen are %q", seen)
+		}
+		if _, err := b.Check(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		select {
+		case x := <-told:
+			if x.Name != "both" || len(x.Versions) != 2 {
+				t.Errorf("told of %+v", x)
+			}
+		default:
+			t.Error("nobody was told of the conflict")
+		}
+	})
+}
+
+// Who waits for what was written before a change waits until that is in the other log.
+func TestChangeOverWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		// The change comes between the call and the next session's look.
+		waited := make(chan struct{})
+		once := gosync.OnceFunc(func() {
+			go func() {
+				defer close(waited)
+				if err := p.b.WaitForUpload(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if st, err := p.b.Status(t.Context()); err != nil || st.Pending != 0 {
+					t.Errorf("%d changes are waiting, %v", st.Pending, err)
+				}
+			}()
+			time.Sleep(time.Second) // until all others wait, since this is a bubble
+		})
+		testonly.BetweenRooms = func(string) error { once(); return nil }
+		defer func() { testonly.BetweenRooms = nil }()
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- p.b.Run(ctx, vault.SyncOptions{}) }()
+		<-waited
+		cancel()
+		<-ran
+		p.merged(t)
+	})
+}
+
+// A pause holds for a device that takes another log, too.
+func TestChangeOverPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		silent := false
+		p.b.Network.SetFaults(func(f vaulttest.Frame) vaulttest.Fault {
+			silent = silent || f.Type == wire.TypeCommits
+			return vaulttest.Fault{Delay: map[bool]time.Duration{true: time.Hour}[silent && f.Type == wire.TypeDownload]}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- p.b.Run(ctx, vault.SyncOptions{}) }()
+		synctest.Wait()
+		p.b.Pause()
+		synctest.Wait()
+		if n := p.s.Conns(); n > 0 {
+			t.Errorf("%d connections", n)
+		}
+		p.b.Network.SetFaults(nil)
+		p.b.Resume()
+		fatal(t, p.b.WaitForUpload(ctx))
+		cancel()
+		<-ran
+		p.merged(t)
+	})
 }

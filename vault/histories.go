@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -33,7 +34,7 @@ func (v *Vault) beside() (*Vault, error) {
 	side := newVault(v.dir, v.conf, v.device, v.keys)
 	side.conf.Conflict = nil
 	side.db, side.objects, side.closed, side.slot = v.db, v.objects, v.closed, v.slot
-	side.main, side.room = v, roomOther
+	side.main, side.room, side.nudge = v, roomOther, v.nudge
 	return side, v.update(func(s *state) error {
 		if s.tx.Within(roomOther) != nil {
 			return nil
@@ -64,14 +65,34 @@ func (v *Vault) beside() (*Vault, error) {
 	})
 }
 
-// dropBeside forgets what has come of the other log.
+// dropBeside forgets what has come of the other log, but for how far its numbers went.
 func (v *Vault) dropBeside() error {
 	return v.update(func(s *state) error {
-		if s.tx.Within(roomOther) == nil {
+		tx := s.tx.Within(roomOther)
+		if tx == nil {
 			return nil
+		}
+		if meta := tx.Bucket(bucketMeta); meta != nil {
+			if b := meta.Get(metaSequence); len(b) == 8 && be.Uint64(b) > s.sequence() {
+				if err := s.meta.Put(metaSequence, localKey(be.Uint64(b))); err != nil {
+					return err
+				}
+			}
 		}
 		return s.tx.DeleteBucket(roomOther)
 	})
+}
+
+// alone waits until nobody else takes another log beside this one.
+func (v *Vault) alone(ctx context.Context) (release func(), err error) {
+	select {
+	case v.moving <- struct{}{}:
+		return func() { <-v.moving }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-v.closed:
+		return nil, ErrClosed
+	}
 }
 
 // both runs fn in a write transaction with the state of this vault and that of the
@@ -94,32 +115,73 @@ func (v *Vault) both(side *Vault, fn func(own, other *state) error) error {
 }
 
 // change makes the other log the vault's, if it may be, with all that would be lost.
-func (v *Vault) change(side *Vault, o *otherHistory) error {
+// There is no session meanwhile.
+func (v *Vault) change(ctx context.Context, side *Vault, o *otherHistory) error {
+	select {
+	case v.slot <- struct{}{}:
+		defer func() { <-v.slot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-v.closed:
+		return ErrClosed
+	}
+	if err := v.carryOver(side, o); err != nil {
+		return err
+	}
+	v.held = heldBack{}
+	if testonly.BetweenRooms != nil {
+		if err := testonly.BetweenRooms(v.dir); err != nil {
+			return err
+		}
+	}
+	return v.endChange()
+}
+
+// carryOver is the first half of a change: from then on nothing is written before the
+// second half is done.
+func (v *Vault) carryOver(side *Vault, o *otherHistory) error {
 	v.fence.Lock()
 	defer v.fence.Unlock()
+	var ids carriedIDs
 	err := v.both(side, func(own, other *state) error {
 		lost, err := own.mayChange(other, o)
 		if err != nil {
 			return err
 		}
 		c := &carrying{own: own, other: other, kept: lost.Kept, cut: min(lost.Size(), own.log.Size()), lost: []commitlog.LostLog{*lost}}
-		if err := errors.Join(c.log(), c.outbox(), c.settings()); err != nil {
-			return err
+		for _, f := range []func() error{c.log, c.outbox, c.settings, c.events} {
+			if err := f(); err != nil {
+				return err
+			}
 		}
-		own.v.conf.Logger.Warn("the vault's history is another now, by its owner's word", "kept", lost.Kept, "was", own.log.Size(), "is", other.log.Size(), "left", c.left)
+		v.conf.Logger.Warn("the vault's history is another now, by its owner's word", "kept", lost.Kept, "was", own.log.Size(), "is", other.log.Size(), "left", c.left)
+		ids = carriedIDs{own.outbox.Sequence(), other.outbox.Sequence()}
 		return other.meta.Put(metaReady, present)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		v.carried.Store(&ids)
+		v.between.Store(true)
 	}
-	if testonly.BetweenRooms != nil {
-		testonly.BetweenRooms(v.dir)
+	return err
+}
+
+// endChange is the second half of a change, if one is half done.
+func (v *Vault) endChange() error {
+	if !v.between.Load() {
+		return nil
+	}
+	v.fence.Lock()
+	defer v.fence.Unlock()
+	if !v.between.Load() {
+		return nil
 	}
 	if err := v.finishChange(); err != nil {
 		return err
 	}
-	v.held = heldBack{}
+	v.between.Store(false)
 	v.kept.Store(nil)
+	v.listener.wake()
+	v.resolvers.disputed.Store(true)
 	v.changedMu.Lock()
 	defer v.changedMu.Unlock()
 	close(v.changed)
@@ -127,6 +189,18 @@ func (v *Vault) change(side *Vault, o *otherHistory) error {
 	close(v.unsent)
 	v.unsent = make(chan struct{})
 	return nil
+}
+
+// carriedIDs says that what had local ids up to was has ids up to is by now.
+type carriedIDs struct{ was, is uint64 }
+
+// localNow returns the local id up to which the outbox has what it had up to one, which
+// may be from before a change.
+func (v *Vault) localNow(local uint64) uint64 {
+	if c := v.carried.Load(); c != nil && local != 0 && local <= c.was {
+		return c.is
+	}
+	return local
 }
 
 // finishChange makes the other room the store, if it is ready.
@@ -189,15 +263,37 @@ func (s *state) mayChange(other *state, o *otherHistory) (*commitlog.LostLog, er
 	if err != nil {
 		return nil, err
 	}
-	known, err := s.resets()
+	news, all, err := s.news(other)
 	if err != nil {
 		return nil, err
+	}
+	if !all || len(news) == 0 {
+		return refuse(commitlog.ErrControlFork, "a reset that this device knows is not in the secondary's log")
+	}
+	if err := s.admittedIn(other, o); err != nil {
+		return nil, err
+	}
+	mine, err := s.endedBy(other, news)
+	if err != nil {
+		return nil, err
+	}
+	if mine == nil {
+		return refuse(commitlog.ErrControlFork, "no reset names the history that this device has")
+	}
+	return &mine.lost, nil
+}
+
+// news returns the resets of the other log that this one has not, and whether the other
+// has all of this one's.
+func (s *state) news(other *state) (news []reset, all bool, err error) {
+	known, err := s.resets()
+	if err != nil {
+		return nil, false, err
 	}
 	theirs, err := other.resets()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var news []reset
 	for _, r := range theirs {
 		if i := indexOf(known, r); i >= 0 {
 			known = append(known[:i:i], known[i+1:]...)
@@ -205,17 +301,16 @@ func (s *state) mayChange(other *state, o *otherHistory) (*commitlog.LostLog, er
 			news = append(news, r)
 		}
 	}
-	if len(known) > 0 || len(news) == 0 {
-		return refuse(commitlog.ErrControlFork, "a reset that this device knows is not in the secondary's log")
-	}
-	if err := s.admittedIn(other, o); err != nil {
-		return nil, err
-	}
-	var mine *commitlog.LostLog
-	for i := range news {
-		lost := &news[i].lost
+	return news, len(known) == 0, nil
+}
+
+// endedBy returns which of the other log's resets has ended this one, nil if none has:
+// the one that knew most of it.
+func (s *state) endedBy(other *state, resets []reset) (mine *reset, err error) {
+	for i := range resets {
+		lost := &resets[i].lost
 		size := min(s.log.Size(), lost.Size())
-		if size <= lost.Kept || size < s.log.Base() || mine != nil && lost.Size() < mine.Size() {
+		if size <= lost.Kept || size < s.log.Base() || mine != nil && lost.Size() < mine.lost.Size() {
 			continue
 		}
 		roots, err := lost.RootsAt(other.log, size)
@@ -227,11 +322,8 @@ func (s *state) mayChange(other *state, o *otherHistory) (*commitlog.LostLog, er
 			return nil, err
 		}
 		if own == roots[0] {
-			mine = lost
+			mine = &resets[i]
 		}
-	}
-	if mine == nil {
-		return refuse(commitlog.ErrControlFork, "no reset names the history that this device has")
 	}
 	return mine, nil
 }

@@ -41,6 +41,11 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	if err := v.completeLive(); err != nil {
 		return nil, err
 	}
+	release, err := v.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := v.dropBeside(); err != nil { // of an earlier time
 		return nil, err
 	}
@@ -61,7 +66,7 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	}
 	m = &Merged{Kept: mode.kept, Theirs: mode.theirs}
 	err = v.both(side, func(own, other *state) error {
-		c := &carrying{own: own, other: other, kept: mode.kept, cut: mode.kept}
+		c := &carrying{own: own, other: other, kept: mode.kept, cut: mode.cut}
 		m.Lost = own.log.Size() - mode.kept
 		if err := c.log(); err != nil {
 			return err
@@ -81,7 +86,7 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	if err := owner(true); err != nil {
 		return nil, err
 	}
-	if err := v.change(side, &otherHistory{id: mode.at, leaf: mode.leaf}); err != nil {
+	if err := v.change(ctx, side, &otherHistory{id: mode.at, leaf: mode.leaf}); err != nil {
 		return nil, err
 	}
 	m.Report, err = v.summary(r.total, nil)
@@ -98,6 +103,8 @@ type mergeMode struct {
 
 	found        bool
 	kept, theirs uint64
+	cut          uint64             // up to there another device has brought this history in already; kept: none has
+	ended        bool               // … and all of it
 	at           commitlog.CommitID // of the commit with the reset; 0: it is not in the log yet
 	leaf         commitlog.Hash
 	done         bool
@@ -108,10 +115,9 @@ func (m *mergeMode) pump(e *engine, o *ownerMode) (out []wire.Message, err error
 	err = m.own.both(e.v, func(own, other *state) error {
 		out = nil
 		if !m.found {
-			if m.kept, err = fork(own, other); err != nil {
+			if err := m.look(own, other); err != nil {
 				return err
 			}
-			m.found, m.theirs = true, other.log.Size()-m.kept
 		}
 		statements, devices, err := m.wanting(own, other)
 		if err != nil {
@@ -158,6 +164,34 @@ func (m *mergeMode) pump(e *engine, o *ownerMode) (out []wire.Message, err error
 	return out, err
 }
 
+// look sees where the logs part, and what of this one is in the other already.
+func (m *mergeMode) look(own, other *state) (err error) {
+	if m.kept, err = fork(own, other); err != nil {
+		return err
+	}
+	m.found, m.theirs, m.cut = true, other.log.Size()-m.kept, m.kept
+	news, _, err := own.news(other)
+	if err != nil {
+		return err
+	}
+	ended, err := own.endedBy(other, news)
+	if err != nil || ended == nil {
+		return err
+	}
+	m.cut = max(m.cut, min(own.log.Size(), ended.lost.Size()))
+	if m.ended = own.log.Size() <= ended.lost.Size(); m.ended {
+		return m.is(other, ended)
+	}
+	return nil
+}
+
+// is takes a reset in the other log for that of this one.
+func (m *mergeMode) is(other *state, r *reset) error {
+	header, err := other.log.Header(r.at)
+	m.at, m.leaf = r.at, commitlog.LeafHash(header)
+	return err
+}
+
 // wanting returns the statements that the other log wants, none if it is done.
 func (m *mergeMode) wanting(own, other *state) (out []*commitlog.Statement, devices []wire.Registration, err error) {
 	if m.sign {
@@ -171,6 +205,10 @@ func (m *mergeMode) wanting(own, other *state) (out []*commitlog.Statement, devi
 
 // ending returns the reset that ends the own log, none if it is there.
 func (m *mergeMode) ending(own, other *state) ([]*commitlog.Statement, error) {
+	if m.ended {
+		m.done = true
+		return nil, nil
+	}
 	lost := commitlog.LostLog{Kept: m.kept}
 	for id := commitlog.CommitID(m.kept + 1); uint64(id) <= own.log.Size(); id++ {
 		header, err := own.log.Header(id)
@@ -184,9 +222,8 @@ func (m *mergeMode) ending(own, other *state) ([]*commitlog.Statement, error) {
 		return nil, err
 	}
 	if i := indexOf(there, reset{lost: lost}); i >= 0 {
-		header, err := other.log.Header(there[i].at)
-		m.at, m.leaf, m.done = there[i].at, commitlog.LeafHash(header), err == nil
-		return nil, err
+		m.done = true
+		return nil, m.is(other, &there[i])
 	}
 	return statementsOf(&lost), nil
 }

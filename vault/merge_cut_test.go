@@ -166,7 +166,7 @@ func TestChangeOverCutAtAnyFrame(t *testing.T) {
 func TestChangeOverBetweenRooms(t *testing.T) {
 	p := newParting(t)
 	copied := filepath.Join(t.TempDir(), "copy")
-	testonly.BetweenRooms = func(dir string) { fatal(t, os.CopyFS(copied, os.DirFS(dir))) }
+	testonly.BetweenRooms = func(dir string) error { return os.CopyFS(copied, os.DirFS(dir)) }
 	defer func() { testonly.BetweenRooms = nil }()
 	_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
 	fatal(t, err)

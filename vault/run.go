@@ -115,19 +115,25 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 // attempt dials and holds one session, or, where the secondary goes on with another
 // history by the owner's word, changes over to that and then holds one more. What they
 // moved is in r.total afterwards.
-func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) error {
+func (r *runner) attempt(ctx context.Context, e *engine, dial dialer) (err error) {
 	again := engine{v: e.v, mode: e.mode, own: e.own, full: e.full, stay: e.stay, errand: e.errand}
-	err := r.once(ctx, e, dial)
-	var o *otherHistory
-	if !errors.As(err, &o) {
-		return err
+	for range maxHistories {
+		err = r.once(ctx, e, dial)
+		var o *otherHistory
+		if !errors.As(err, &o) {
+			return err
+		}
+		if err := r.changeOver(ctx, o); err != nil && !errors.As(err, &o) {
+			return err
+		}
+		*e = again
 	}
-	if err := r.changeOver(ctx, o); err != nil {
-		return err
-	}
-	*e = again
-	return r.once(ctx, e, dial)
+	return err
 }
+
+// maxHistories is how many other histories are looked at, one after the other, before
+// that waits for the next attempt.
+const maxHistories = 4
 
 // once dials and holds one session.
 func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
@@ -282,7 +288,11 @@ func (r *runner) halt() <-chan struct{} {
 	if r.nudge == nil {
 		return nil
 	}
-	_, paused, changed := r.v.running()
+	v := r.v
+	if v.main != nil {
+		v = v.main
+	}
+	_, paused, changed := v.running()
 	if paused {
 		closed := make(chan struct{})
 		close(closed)
@@ -346,6 +356,7 @@ func (v *Vault) setRun(set func(*runState)) (changed bool) {
 // the secondary does not say.
 func retry(err error) (time.Duration, bool) {
 	var e *wire.Error
+	var other *otherHistory
 	switch {
 	case IsAlarm(err), errors.Is(err, commitlog.ErrVersion), errors.Is(err, ErrRevoked), errors.Is(err, ErrDamaged), errors.Is(err, ErrClosed):
 		return 0, false
@@ -354,7 +365,8 @@ func retry(err error) (time.Duration, bool) {
 	case errors.As(err, &e):
 		ok := e.Action == wire.ActionRetry || e.Action == wire.ActionRetryAfter
 		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
-	case errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &other), errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable),
+		errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return 0, true
 	}
 	return 0, false

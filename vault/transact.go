@@ -238,7 +238,7 @@ func (t *transaction) decide() error {
 func (t *transaction) ready(s *state) (bool, error) {
 	waits := false
 	err := s.unsent.ScanPrefix(t.tag[:], nil, func(k, _ []byte) (bool, error) {
-		waits = be.Uint64(k[16:]) <= t.before
+		waits = be.Uint64(k[16:]) <= t.v.localNow(t.before)
 		return false, nil
 	})
 	if err == nil && !waits {

@@ -101,6 +101,10 @@ type Vault struct {
 	main  *Vault       // of the vault beside another one: that; see histories.go
 	room  string       // of the store that is this vault's; "": the store itself
 	fence sync.RWMutex // held alone while the vault changes over to another log
+
+	moving  chan struct{}              // holds one while somebody takes another log beside this one
+	between atomic.Bool                // a change of rooms is half done
+	carried atomic.Pointer[carriedIDs] // by the last one
 }
 
 // Open opens the vault in dir. It never waits for the network. It returns
@@ -174,7 +178,7 @@ func newVault(dir string, conf Config, d *keyfile.Device, ring *keyring) *Vault 
 		dir: dir, conf: conf, device: d, keys: ring, servers: d.Servers,
 		changed: make(chan struct{}), unsent: make(chan struct{}), closed: make(chan struct{}),
 		run: runState{changed: make(chan struct{})}, asked: make(chan *waiter), nudge: make(chan struct{}, 1), slot: make(chan struct{}, 1),
-		turn: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), moving: make(chan struct{}, 1),
 	}
 }
 
@@ -390,6 +394,9 @@ func (v *Vault) view(fn func(*state) error) error {
 // update runs fn in a write transaction, durable when it returns, and wakes
 // those who wait for what it did. fn may run more than once.
 func (v *Vault) update(fn func(*state) error) error {
+	if err := v.endChange(); err != nil {
+		return err
+	}
 	v.fence.RLock()
 	defer v.fence.RUnlock()
 	var s *state

@@ -165,7 +165,7 @@ func (r *runner) serve(e *engine) (out []wire.Message, err error) {
 		}
 		if w.up > 0 {
 			var sent bool
-			if err = r.v.view(func(s *state) (err error) { sent, err = s.sentUpTo(w.up); return err }); err != nil || !sent {
+			if err = r.v.view(func(s *state) (err error) { sent, err = s.sentUpTo(r.v.localNow(w.up)); return err }); err != nil || !sent {
 				return false
 			}
 		}

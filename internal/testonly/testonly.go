@@ -21,5 +21,6 @@ var ScryptWorkFactor int
 var ShallowOpen bool
 
 // BetweenRooms, if not nil, is called by a vault that changes over to another log, when
-// the first half of that is durable and the second has not begun.
-var BetweenRooms func(dir string)
+// the first half of that is durable and the second has not begun. What it returns is as if
+// the second half had failed.
+var BetweenRooms func(dir string) error
