@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	gosync "sync"
 	"testing"
@@ -148,10 +149,10 @@ func TestMergeLeftToAnother(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newParting(t)
 			vaulttest.Sync(t, p.c)
-			cutAt(p.b, cut)
+			was := cutAt(p.b, cut)
 			_, err := p.b.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
 			p.b.Network.SetFaults(nil)
-			if whole = err == nil; whole {
+			if whole = !was(); whole {
 				return
 			}
 			_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
@@ -323,4 +324,45 @@ func TestChangeOverPaused(t *testing.T) {
 		<-ran
 		p.merged(t)
 	})
+}
+
+// A device whose store is made anew while its history is the lost one comes back to the
+// one that goes on, with what it had not sent; whether it was told of the other one
+// before, or not.
+func TestRebuildOverAReset(t *testing.T) {
+	for _, early := range []bool{false, true} { // it syncs before the histories are brought together
+		t.Run(fmt.Sprint("early ", early), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newParting(t)
+				put(t, p.b.Vault, "edited", "3")
+				fatal(t, p.b.Close())
+				_, err := vault.Rebuild(t.Context(), p.b.Dir, vault.Config{NoSync: true})
+				fatal(t, err)
+				fatal(t, reopen(t, p.b))
+				if early {
+					if _, err := p.b.Sync(t.Context(), vault.SyncOptions{}); !vault.IsAlarm(err) {
+						t.Fatalf("got %v, want an alarm", err)
+					}
+				}
+				_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+				fatal(t, err)
+				vaulttest.Sync(t, p.b, p.a, p.c)
+				vaulttest.InStep(t, p.a, p.b, p.c)
+				// What it had written over is not here any more, so that it does not take its
+				// place; and what the same place in this log has is not taken for it.
+				if got := siblingsOf(t, p.a.Vault, "edited"); !slices.Equal(got, []string{"2", "3"}) {
+					t.Errorf("edited: %q", got)
+				}
+				delete(p.want, "notes/edited")
+				for name, want := range p.want {
+					if got := get(t, p.c.Vault, name[len("notes/"):]); got != want && name != "notes/film" {
+						t.Errorf("%s: %q, want %q", name, got, want)
+					}
+				}
+				if st, err := p.b.Status(t.Context()); err != nil || st.Alarm != "" {
+					t.Errorf("%+v, %v", st, err)
+				}
+			})
+		})
+	}
 }
