@@ -170,7 +170,8 @@ func (e *engine) onBound(b *wire.Bound) error {
 			return refuse(commitlog.ErrOwnCommitMissing, "the secondary has %d commits, and has acknowledged one of this device as commit %d", b.Size, e.acked)
 		}
 		if is, f := s.rebuilding(); is {
-			return f.reached(s, b.Size)
+			_, err := f.reached(s, b.Size, b.Reset)
+			return err
 		}
 		if e.owner == nil && len(b.Last) > 0 {
 			return s.checkLast(b.Last)

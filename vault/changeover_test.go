@@ -346,7 +346,7 @@ func TestRebuildOverAReset(t *testing.T) {
 				}
 				_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
 				fatal(t, err)
-				vaulttest.Sync(t, p.b, p.a, p.c)
+				vaulttest.Sync(t, p.b, p.a, p.c, p.b)
 				vaulttest.InStep(t, p.a, p.b, p.c)
 				// What it had written over is not here any more, so that it does not take its
 				// place; and what the same place in this log has is not taken for it.

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -39,23 +40,40 @@ func (v *Vault) Rebuilding() (is bool, err error) {
 	return is, err
 }
 
-// reached checks what the secondary served against the commit that the
-// damaged store had.
-func (f floor) reached(s *state, size uint64) error {
+// reached checks what the secondary served against the commit that the damaged store
+// had. That may be in a log that a reset has ended, which is returned then; one that
+// BOUND has named may be still to come.
+func (f floor) reached(s *state, size uint64, named commitlog.CommitID) (*reset, error) {
 	if f.id == 0 {
-		return nil
+		return nil, nil
 	}
+	var err error
 	if size < uint64(f.id) {
-		return &commitlog.CommitError{ID: f.id, Err: commitlog.ErrRollback, Reason: fmt.Sprintf("the secondary has %d commits, this device has had %d", size, f.id)}
+		err = &commitlog.CommitError{ID: f.id, Err: commitlog.ErrRollback, Reason: fmt.Sprintf("the secondary has %d commits, this device has had %d", size, f.id)}
+	} else if uint64(f.id) <= s.log.Size() {
+		header, herr := s.log.Header(f.id)
+		if herr != nil {
+			return nil, herr
+		}
+		if !bytes.Equal(header, f.header) {
+			err = &commitlog.CommitError{ID: f.id, Err: commitlog.ErrFork, Reason: "this device has had another commit there"}
+		}
 	}
-	if uint64(f.id) > s.log.Size() {
-		return nil
+	if err == nil || uint64(named) > s.log.Size() {
+		return nil, nil
 	}
-	header, err := s.log.Header(f.id)
-	if err == nil && !bytes.Equal(header, f.header) {
-		err = &commitlog.CommitError{ID: f.id, Err: commitlog.ErrFork, Reason: "this device has had another commit there"}
+	all, rerr := s.resets()
+	if rerr != nil {
+		return nil, rerr
 	}
-	return err
+	leaf := commitlog.LeafHash(f.header)
+	for i := range all {
+		lost := &all[i].lost
+		if at := uint64(f.id) - lost.Kept - 1; uint64(f.id) > lost.Kept && at < uint64(len(lost.Leaves)) && lost.Leaves[at] == leaf {
+			return &all[i], nil
+		}
+	}
+	return nil, err
 }
 
 // rebuilt ends a rebuild, once the log is here as far as the secondary named it.
@@ -64,8 +82,14 @@ func (s *state) rebuilt() error {
 	if !is {
 		return nil
 	}
-	if err := f.reached(s, s.log.Size()); err != nil {
+	met, err := f.reached(s, s.log.Size(), 0)
+	if err != nil {
 		return err
+	}
+	if met != nil {
+		if err := s.unname(commitlog.CommitID(met.lost.Kept)); err != nil {
+			return err
+		}
 	}
 	if err := s.dropLogged(); err != nil {
 		return err
@@ -108,6 +132,41 @@ func (s *state) rechain(author *commitlog.Author) error {
 	}
 	_, err = s.giveUp(from)
 	return err
+}
+
+// unname has the outbox name nothing after a commit: what it names there was in a log
+// that is lost. A removal of that is none any more; what was written instead of it
+// stands beside what there is.
+func (s *state) unname(after commitlog.CommitID) error {
+	var named []*pendingChange
+	err := s.outbox.Scan(nil, func(k, b []byte) (bool, error) {
+		p, err := parsePending(be.Uint64(k), bytes.Clone(b))
+		if err == nil && slices.ContainsFunc(p.refs, func(r pendingRef) bool { return r.id.Commit > after }) {
+			named = append(named, p)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range named {
+		p.refs = slices.DeleteFunc(p.refs, func(r pendingRef) bool { return r.id.Commit > after })
+		if err := s.setPending(p); err != nil {
+			return err
+		}
+		e, err := s.record(p.key)
+		if err == nil && e != nil {
+			err = s.join(e)
+		}
+		if err == nil && e != nil {
+			err = errors.Join(s.touch(p.key, e), s.setRecord(p.key, e))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.fed = s.fed || len(named) > 0
+	return nil
 }
 
 // dropLogged takes those changes out of the outbox that are in the log by a commit
