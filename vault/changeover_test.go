@@ -10,7 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/internal/testonly"
+	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/secondarytest/lying"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -361,6 +363,46 @@ func TestRebuildOverAReset(t *testing.T) {
 				}
 				if st, err := p.b.Status(t.Context()); err != nil || st.Alarm != "" {
 					t.Errorf("%+v, %v", st, err)
+				}
+			})
+		})
+	}
+}
+
+// A floor of the lost log is met, wherever the checkpoint stands that a new device would
+// begin with: if it cannot tell from there, it takes the whole log.
+func TestFloorOfALostLogBehindACheckpoint(t *testing.T) {
+	for _, when := range []string{"before the reset", "after the reset"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newParting(t)
+				floor, err := p.a.Floor(t.Context())
+				fatal(t, err)
+				for i := range 3 * int(floor.Size) {
+					put(t, p.c.Vault, fmt.Sprint("more ", i), "c")
+					vaulttest.Sync(t, p.c)
+				}
+				if when == "before the reset" {
+					vaulttest.Sync(t, p.vaults.Device(t, "s", vault.Config{})) // posts one
+				}
+				_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+				fatal(t, err)
+				if when == "after the reset" {
+					vaulttest.Sync(t, p.vaults.Device(t, "s", vault.Config{}))
+				}
+				enrol := func(f keyfile.Checkpoint) error {
+					o := vault.SyncOptions{Floor: &f}
+					_, err := p.vaults.New(t, "new", vault.Config{}, p.s).Enrol(t.Context(), p.vaults.Root.Authority(), nil, o)
+					if errors.Is(err, vault.ErrNoBase) { // as package onboarding does
+						o.Whole = true
+						_, err = p.vaults.New(t, "new", vault.Config{}, p.s).Enrol(t.Context(), p.vaults.Root.Authority(), nil, o)
+					}
+					return err
+				}
+				fatal(t, enrol(*floor))
+				floor.Root[0] ^= 1
+				if err := enrol(*floor); !errors.Is(err, commitlog.ErrFork) {
+					t.Errorf("got %v, want a fork", err)
 				}
 			})
 		})

@@ -131,6 +131,7 @@ type ownerMode struct {
 	now       time.Time
 	create    bool // an empty log is to be begun
 	floor     *keyfile.Checkpoint
+	unmet     error       // not nil: what is below the base is not the floor's log
 	refill    *refillMode // not nil: it fills the secondary again, and admits nobody
 	merge     *mergeMode  // not nil: it brings two histories together
 	move      *moveMode   // not nil: it moves the vault, and admits nobody
@@ -158,6 +159,12 @@ func (o *ownerMode) pump(e *engine) (out []wire.Message, err error) {
 		}
 		if err := s.useless(); err != nil {
 			return err
+		}
+		if o.unmet != nil && s.log.Resets(s.log.Size()) > o.floor.Resets {
+			return errFloorReset
+		}
+		if o.unmet != nil {
+			return o.unmet
 		}
 		if err := s.reaches(o.floor); err != nil {
 			return err

@@ -22,6 +22,9 @@ type claim struct {
 // maxProofs is the number of PROOFs under way.
 const maxProofs = 16
 
+// errFloorReset: a checkpoint does not tell whether a reset meets the floor.
+var errFloorReset = fmt.Errorf("%w: the key file's floor may be of a log that was reset since", ErrNoBase)
+
 // unproven returns the claim if it is one about the log below the base that was
 // not proven. One that is known to be false is proven: whoever asks for the root
 // finds another.
@@ -59,9 +62,9 @@ func (e *engine) claims() (out []claim, err error) {
 		if out, err = s.unproven(claim{h.SeenSize, h.SeenRoot}, nil); err != nil {
 			return err
 		}
-		if e.owner != nil && e.owner.floor != nil {
+		if e.owner != nil && e.owner.floor != nil && e.owner.unmet == nil {
 			if e.owner.floor.Resets < s.log.Resets(e.bottom) {
-				return fmt.Errorf("%w: the key file's floor may be of a log that was reset since", ErrNoBase)
+				return errFloorReset
 			}
 			out, err = s.unproven(claim{e.owner.floor.Size, e.owner.floor.Root}, out)
 		}
@@ -104,7 +107,12 @@ func (e *engine) onProof(m *wire.Proof) error {
 			return err
 		}
 		if err := commitlog.CheckTree(m.Hashes, c.size, c.root, e.bottom, base); err != nil {
-			return &commitlog.CommitError{ID: commitlog.CommitID(c.size), Err: err, Reason: "below the checkpoint that this device began with"}
+			err := &commitlog.CommitError{ID: commitlog.CommitID(c.size), Err: err, Reason: "below the checkpoint that this device began with"}
+			if e.owner != nil && e.owner.floor != nil && c == (claim{e.owner.floor.Size, e.owner.floor.Root}) {
+				e.owner.unmet = err // unless a reset explains it, which may be still to come
+				return nil
+			}
+			return err
 		}
 		return s.log.Prove(c.size, c.root)
 	})

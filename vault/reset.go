@@ -73,15 +73,20 @@ func sameScope(a, b []keys.ScopeEntry) bool {
 }
 
 // meets reports whether one of the log's resets has ended the log that a floor is of
-// (SPEC.md, "Resets").
+// (SPEC.md, "Resets"); [ErrNoBase] if the log's base keeps that from being told.
 func (s *state) meets(size uint64, root commitlog.Hash, stated uint64) (bool, error) {
 	all, err := s.resets()
 	if err != nil {
 		return false, err
 	}
+	unknown := false
 	for i := range all {
 		r := &all[i]
-		if size <= r.lost.Kept || size > r.lost.Size() || r.stated <= stated || r.lost.Kept < s.log.Base() {
+		if size <= r.lost.Kept || size > r.lost.Size() || r.stated <= stated {
+			continue
+		}
+		if r.lost.Kept < s.log.Base() {
+			unknown = true
 			continue
 		}
 		roots, err := r.lost.RootsAt(s.log, size)
@@ -91,6 +96,9 @@ func (s *state) meets(size uint64, root commitlog.Hash, stated uint64) (bool, er
 		if roots[0] == root {
 			return true, nil
 		}
+	}
+	if unknown {
+		return false, errFloorReset
 	}
 	return false, nil
 }
