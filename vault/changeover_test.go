@@ -408,3 +408,97 @@ func TestFloorOfALostLogBehindACheckpoint(t *testing.T) {
 		})
 	}
 }
+
+// What this device keeps of old versions concerns its own log, as long as that is in use:
+// a long value that has ended in the other one may count in this.
+func TestMergeDropsNothingOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		a := p.vaults.Device(t, "x", vault.Config{})
+		_, err := a.Namespace("notes").Put(t.Context(), "long", film(3))
+		fatal(t, err)
+		vaulttest.Sync(t, a, p.c)
+		put(t, a.Vault, "long", "short")
+		vaulttest.Sync(t, a, p.c)
+		old := backup(t, p.s)
+		var id commitlog.ChangeID
+		for r, err := range a.Namespace("notes").History(t.Context(), "long") {
+			fatal(t, err)
+			id = r.Commit // the oldest comes last
+		}
+		_, err = a.Namespace("notes").Revert(t.Context(), "long", id)
+		fatal(t, err)
+		vaulttest.Sync(t, a)
+		old()
+		put(t, p.c.Vault, "from c again", "c")
+		vaulttest.Sync(t, p.c)
+		fatal(t, a.SetRetention(t.Context(), vault.Retention{Versions: 1}))
+		_, err = a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		vaulttest.Sync(t, a, p.c)
+		for _, d := range []*vaulttest.Device{a, p.c} {
+			if got, failed := content(t, d.Vault, "notes"); len(failed) > 0 || got["notes/long"] != string(film(3)) {
+				t.Errorf("%d bytes, %v", len(got["notes/long"]), failed)
+			}
+		}
+	})
+}
+
+// What there is beside the log in use, a log that comes and one that was lost, is looked
+// through, rewritten and left alone like all else.
+func TestRoomsAreLookedAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParting(t)
+		_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		// Device b has a lost log, and begins to take another.
+		vaulttest.Sync(t, p.b, p.a)
+		old := backup(t, p.s)
+		put(t, p.a.Vault, "edited", "lost again")
+		vaulttest.Sync(t, p.a, p.b)
+		old()
+		put(t, p.c.Vault, "more from c", "again")
+		p.want["notes/more from c"], p.want["notes/edited"] = "again", "lost again"
+		vaulttest.Sync(t, p.c)
+		_, err = p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+		fatal(t, err)
+		put(t, p.b.Vault, "more unsent by b", "again")
+		p.want["notes/more unsent by b"] = "again"
+		shown := false
+		p.b.Network.SetFaults(func(f vaulttest.Frame) vaulttest.Fault {
+			shown = shown || f.Type == wire.TypeCommits
+			return vaulttest.Fault{Cut: shown && f.Type == wire.TypeDownload}
+		})
+		half := errors.New("between")
+		testonly.BetweenRooms = func(string) error { return half }
+		defer func() { testonly.BetweenRooms = nil }()
+		if _, err := p.b.Sync(t.Context(), vault.SyncOptions{}); err == nil {
+			t.Fatal("it was not cut")
+		}
+		p.b.Network.SetFaults(nil)
+		look := func() {
+			t.Helper()
+			if _, err := p.b.Check(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+			fatal(t, p.b.Close())
+			d, err := vault.Examine(p.b.Dir)
+			fatal(t, err)
+			if len(d.Faults)+d.Lost > 0 {
+				t.Errorf("%+v", d)
+			}
+			if _, _, err := vault.Shrink(t.Context(), p.b.Dir); err != nil {
+				t.Error(err)
+			}
+			fatal(t, reopen(t, p.b))
+		}
+		look()
+		if _, err := p.b.Sync(t.Context(), vault.SyncOptions{}); !errors.Is(err, half) {
+			t.Fatalf("got %v", err)
+		}
+		testonly.BetweenRooms = nil
+		look() // and the second half is done
+		p.merged(t)
+		look()
+	})
+}

@@ -29,7 +29,7 @@ const (
 // compactDue reports whether compaction is under way, or has its turn.
 func (s *state) compactDue() (bool, error) {
 	r, err := s.retention()
-	if err != nil || r.All() {
+	if err != nil || r.All() || s.v.main != nil { // the log in use may need it yet
 		return false, err
 	}
 	if s.meta.Get(metaCompact) != nil {
