@@ -20,7 +20,7 @@ func (s *Session) answer(err error) *wire.Error {
 	if code == 0 {
 		s.server.config.Logger.Error("session failed", "conn", s.name, "err", err)
 		s.server.noteTrouble(err)
-		return wire.NewError(wire.CodeInternal, "")
+		return trouble(err)
 	}
 	var e *wire.Error
 	if errors.As(err, &e) {

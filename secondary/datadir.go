@@ -218,8 +218,12 @@ type addressJSON struct {
 	Local   string `json:"local,omitempty"`
 }
 
-// SetAddress keeps how devices reach the server, for invites.
+// SetAddress keeps how devices reach the server, for invites. It writes nothing where
+// that is known: a server starts on a full disk, too.
 func (d *DataDir) SetAddress(a Address) error {
+	if known, err := d.Address(); err == nil && known == a {
+		return nil
+	}
 	b, err := json.MarshalIndent(addressJSON{a.URL, a.Binding.String(), a.Local}, "", "  ")
 	if err != nil {
 		return err

@@ -1,10 +1,6 @@
 package secondary
 
-import (
-	"errors"
-
-	"github.com/kistvault/kist/commitlog/store"
-)
+import "errors"
 
 // Why a server is not ready.
 var (
@@ -26,15 +22,4 @@ func (s *Server) Ready() error {
 		return *t
 	}
 	return nil
-}
-
-// noteTrouble keeps in mind that the store has failed in a way that stays until the
-// next start.
-func (s *Server) noteTrouble(err error) {
-	switch {
-	case errors.Is(err, store.ErrReadOnly):
-		s.trouble.Store(&errReadOnly)
-	case errors.Is(err, store.ErrDamaged):
-		s.trouble.Store(&errDamaged)
-	}
 }

@@ -46,6 +46,7 @@ type Server struct {
 	finished sync.WaitGroup // the goroutines of all connections
 
 	trouble atomic.Pointer[error] // why the engine is not to be relied on; nil: it is
+	sick    chan struct{}         // holds a token when Mend has to look
 }
 
 // New returns a server. It starts nothing.
@@ -71,6 +72,7 @@ func New(c Config) (*Server, error) {
 		connects: newBuckets[netip.Addr](config.Limits.Connects), creates: newBuckets[netip.Addr](config.Limits.Creates),
 		messages: newBuckets[keys.VaultID](config.Limits.Messages), scans: newBuckets[keys.VaultID](config.Limits.Scans),
 		conns: make(map[*conn]struct{}), from: make(map[netip.Addr]int),
+		sick: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -247,6 +247,12 @@ func (a *app) classify(err error) *failure {
 		f.text = "the vault is being moved to another secondary, which does not have all of it yet"
 		f.detail("safe", "what you write stays on this device and is sent later")
 		return set(exitTemporary, "the same again later; if it stays so, kist secondary move again on the device that moves it, or kist secondary reseed --key FILE on any")
+	case is(wire.ErrReadOnly):
+		f.detail("meaning", "its disk is full or failing; whoever runs it sees why in its log")
+		if here, _ := vault.Exists(a.vaultDir); here && a.cmd.Name() == "sync" {
+			f.detail("safe", "what you write stays on this device and is sent later; what others wrote is here")
+		}
+		return set(exitTemporary, "the same again in a while; tell who runs the secondary")
 	case is(errSilent):
 		return set(exitTemporary, "try again later, or with a longer --timeout")
 	case is(wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, wire.ErrInternal, context.DeadlineExceeded):

@@ -158,6 +158,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	besideCtx, cancelBeside := context.WithCancel(ctx)
 	defer cancelBeside()
 	beside.Go(func() { server.CompactDaily(besideCtx) })
+	beside.Go(func() { server.Mend(besideCtx) })
 	stopCertificate, err := certificate.start(besideCtx, &beside)
 	if err != nil {
 		return err

@@ -18,5 +18,6 @@ const (
 func subscribe() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, signalReload, signalDebug)
+	signal.Ignore(syscall.SIGXFSZ) // a limit on file sizes is an error of the write, as a full disk is
 	return c, func() { signal.Stop(c) }
 }

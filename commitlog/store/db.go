@@ -25,7 +25,8 @@ var (
 	// ErrDamaged: the file's content makes no sense.
 	ErrDamaged = errors.New("store is damaged")
 	// ErrReadOnly: a write failed in a way that leaves the disk's state unknown.
-	// Reading goes on; to write, close and open again.
+	// Reading goes on, but not of what may not be on the disk; to write, see
+	// [DB.Reopen], or close and open again.
 	ErrReadOnly = errors.New("store is read-only after a failed write")
 )
 
@@ -39,19 +40,29 @@ type Options struct {
 	// MustExist makes a missing file an error (fs.ErrNotExist) instead of an
 	// empty store.
 	MustExist bool
+
+	file *os.File // that is at the path, open; nil: it is opened
 }
 
 // DB is one store file. It is safe for concurrent use.
 type DB struct {
-	bolt *bbolt.DB
-	file *os.File // that bbolt has open
+	path    string
+	options Options
+
+	openMu sync.RWMutex // held while bolt is used
+	bolt   *bbolt.DB    // nil: it could not be opened again
+	file   *os.File     // that bbolt has open
+	closed bool
+
+	commitMu sync.Mutex            // held by the transaction that writes
+	durable  atomic.Uint64         // number of the newest transaction that is on the disk
+	broken   atomic.Pointer[error] // of a failed commit; nil: none
 
 	observer atomic.Pointer[func(time.Duration)] // see Observe; nil: none
 
 	queueMu sync.Mutex
 	queue   []*call // waiting for a leader
 	leading bool    // some Update runs the queue
-	broken  error   // set once, after a failed commit
 }
 
 // call is one Update under way.
@@ -104,10 +115,17 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
-			if file, err = os.OpenFile(name, flag, mode); err != nil {
-				return nil, err
+			if file = o.file; file == nil {
+				if file, err = os.OpenFile(name, flag, mode); err != nil {
+					return nil, err
+				}
 			}
-			if err = lock(file, o.Timeout); err == nil && locks {
+			if err = lock(file, o.Timeout); err == nil && !o.NoSync {
+				// A process that was killed may have left what is not on the disk
+				// yet, and will be read as if it were.
+				err = file.Sync()
+			}
+			if err == nil && locks {
 				err = checkOpened(file)
 			}
 			return file, err
@@ -147,7 +165,12 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 	if !os.SameFile(here, there) {
 		return nil, true, b.Close()
 	}
-	return &DB{bolt: b, file: file}, false, nil
+	d := &DB{path: path, options: o, bolt: b, file: file}
+	err = b.View(func(tx *bbolt.Tx) error { d.durable.Store(uint64(tx.ID())); return nil })
+	if err != nil {
+		return nil, false, errors.Join(err, b.Close())
+	}
+	return d, false, nil
 }
 
 // Files up to smallFile bytes are read as a whole when they are opened, which takes
@@ -190,19 +213,67 @@ func (d *DB) Check() error {
 }
 
 // Close closes the file, after the transactions under way.
-func (d *DB) Close() error { return d.bolt.Close() }
+func (d *DB) Close() error {
+	d.openMu.Lock()
+	defer d.openMu.Unlock()
+	d.closed = true
+	if d.bolt == nil {
+		return nil
+	}
+	return d.bolt.Close()
+}
 
 // Path returns the file's path.
-func (d *DB) Path() string { return d.bolt.Path() }
+func (d *DB) Path() string { return d.path }
 
 // View runs fn in a read transaction: a snapshot, whatever is written
 // meanwhile. What fn reads is valid until it returns. A long View keeps old
-// pages from being reused.
+// pages from being reused. It begins no other View.
+//
+// What is read is durable. Where the newest transaction is on its way to the disk,
+// View waits for it; where that failed, it returns [ErrReadOnly].
 func (d *DB) View(fn func(*Tx) error) (err error) {
+	d.openMu.RLock()
+	defer d.openMu.RUnlock()
+	for {
+		fresh := false
+		err := d.view(func(tx *Tx) error {
+			if fresh = uint64(tx.bolt.ID()) > d.durable.Load(); fresh {
+				return nil
+			}
+			return fn(tx)
+		})
+		if !fresh {
+			return err
+		}
+		d.commitMu.Lock() // it is under way, or has failed
+		b := d.broken.Load()
+		d.commitMu.Unlock()
+		if b != nil {
+			return readOnly(*b)
+		}
+	}
+}
+
+// Peek is [DB.View] of what may not be durable yet, for what is looked at again in
+// the Update that follows. It does not wait.
+func (d *DB) Peek(fn func(*Tx) error) error {
+	d.openMu.RLock()
+	defer d.openMu.RUnlock()
+	return d.view(fn)
+}
+
+// view runs fn in bbolt's newest snapshot. openMu is held.
+func (d *DB) view(fn func(*Tx) error) (err error) {
+	if d.bolt == nil {
+		return readOnly(*d.broken.Load())
+	}
 	defer catchDamage(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	return d.bolt.View(func(b *bbolt.Tx) error { return fn(&Tx{bolt: b}) })
 }
+
+func readOnly(why error) error { return fmt.Errorf("%w: %w", ErrReadOnly, why) }
 
 // Update runs fn in a write transaction and returns when it is durable, or with
 // the error of fn, and then nothing of it is stored. fn may share its
@@ -342,20 +413,31 @@ func (c *call) call(tx *Tx) (err error) {
 
 // commit runs fn in a bbolt transaction and commits it.
 func (d *DB) commit(fn func(*Tx) error) (err error) {
-	if d.broken != nil {
-		return fmt.Errorf("%w: %v", ErrReadOnly, d.broken)
+	d.openMu.RLock()
+	defer d.openMu.RUnlock()
+	if b := d.broken.Load(); b != nil {
+		return readOnly(*b)
 	}
+	d.commitMu.Lock()
+	defer d.commitMu.Unlock()
 	var ran bool
+	var id uint64
 	defer func() {
-		// After a failed write or fsync nobody knows what is on the disk, and
-		// the page cache may claim what is not. Only opening again tells.
-		if err != nil && ran {
-			d.broken = err
+		switch {
+		case err == nil:
+			d.durable.Store(id)
+		case ran:
+			// After a failed write or fsync nobody knows what is on the disk, and
+			// the page cache may claim what is not. Only opening again tells.
+			why := err
+			d.broken.Store(&why)
+			err = readOnly(why)
 		}
 	}()
 	defer catchDamage(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	return d.bolt.Update(func(b *bbolt.Tx) error {
+		id = uint64(b.ID())
 		err := fn(&Tx{bolt: b})
 		ran = err == nil
 		return err

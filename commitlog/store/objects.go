@@ -157,7 +157,9 @@ func (o *Objects) finish(f *os.File, hash commitlog.Hash, path string, size int6
 		return 0, err
 	}
 	if err := f.Sync(); err != nil {
-		return 0, err
+		// The next fsync of the same bytes may succeed though they are not on the
+		// disk: they have to come again.
+		return 0, errors.Join(err, os.Remove(path+".part"))
 	}
 	return size, o.adopt(path+".part", path)
 }
@@ -167,10 +169,14 @@ func (o *Objects) adopt(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
-		return err
+	err := durable.SyncDir(filepath.Dir(to))
+	if err == nil {
+		err = durable.SyncDir(o.dir)
 	}
-	return durable.SyncDir(o.dir)
+	if err != nil { // nobody is to find it and take it for durable
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
 }
 
 // Create stores an object that fill writes, and returns what fill returns: its

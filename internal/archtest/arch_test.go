@@ -47,7 +47,7 @@ var rooms = []room{
 	{0, "commitlog", "keys", "golang.org/x/mod"},
 	{0, "secondary/wire", "keys commitlog internal/bech32", "github.com/fxamacker/cbor"},
 
-	{1, "commitlog/store", "keys commitlog internal/durable internal/testonly", "go.etcd.io/bbolt"},
+	{1, "commitlog/store", "keys commitlog internal/durable internal/testonly", "go.etcd.io/bbolt golang.org/x/sys"},
 	{1, "secondary/internal/frames", "secondary/wire", "github.com/gorilla/websocket"},
 	{1, "secondary/client", "keys secondary/wire secondary/internal/frames", "github.com/gorilla/websocket"},
 	{1, "secondary/engine", "keys commitlog secondary/wire", ""},
@@ -68,7 +68,7 @@ var rooms = []room{
 // beside are packages for tests and for work on kist, with those below them.
 // They import what they need, and no room imports them.
 var beside = []string{
-	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/certs/certstest", "internal/golden",
+	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/certs/certstest", "internal/golden", "internal/stress",
 	"secondary/engine/enginetest", "secondary/internal/rawvault", "secondary/secondarytest",
 	"vault/vaulttest",
 }

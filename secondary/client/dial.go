@@ -42,7 +42,7 @@ const signInTime = 30 * time.Second
 
 // Dial connects to the secondary and signs in. The errors, of package wire:
 //
-//   - ErrUnreachable, ErrBusy, ErrShutdown, ErrInternal: trying again may help
+//   - ErrUnreachable, ErrBusy, ErrShutdown, ErrReadOnly, ErrInternal: trying again may help
 //   - ErrServerIdentity: whoever answered is not this secondary; nothing that
 //     names the vault was sent
 //   - ErrVersion: one of the two programs is too old

@@ -47,6 +47,9 @@ var (
 	ErrSuspended = errors.New("the secondary has suspended this vault")
 	// ErrQuota: it is more than the secondary keeps for the vault.
 	ErrQuota = errors.New("the vault has no more room at the secondary")
+	// ErrReadOnly: the secondary can store nothing now, as where its disk is full, and
+	// can be read.
+	ErrReadOnly = errors.New("the secondary can store nothing at the moment")
 	// ErrRegistration: what came with a control commit does not fit it or the log.
 	ErrRegistration = errors.New("bad device registration")
 	// ErrMoved: the vault is at another secondary now. Which, its log says.
@@ -97,6 +100,7 @@ const (
 	CodeSuspended     Code = 17 // of sign-in too, once the device has proved itself
 	CodeQuota         Code = 18 // of commits, objects, and devices
 	CodeMoved         Code = 19 // of commits
+	CodeReadOnly      Code = 20
 
 	// Refusals of commits, 100 and up.
 	CodeMalformed     Code = 101
@@ -141,6 +145,7 @@ var codes = []struct {
 	{CodeSuspended, ErrSuspended, ActionRetryAfter},
 	{CodeQuota, ErrQuota, ActionRetryAfter},
 	{CodeMoved, ErrMoved, ActionRetry},
+	{CodeReadOnly, ErrReadOnly, ActionRetryAfter},
 	{CodeMalformed, commitlog.ErrMalformed, ActionStop},
 	{CodeCommitVersion, commitlog.ErrVersion, ActionUpgrade},
 	{CodeLimit, commitlog.ErrLimit, ActionStop},

@@ -52,7 +52,7 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 // What it finds [commitlog.Check] asks for.
 func (e *Engine) verify(ctx context.Context, r *engine.AppendRequest) error {
 	authors := make([]*commitlog.Author, len(r.Bundles))
-	err := e.view(ctx, r.Vault, func(_ *store.Tx, l *store.Log) (err error) {
+	err := e.peek(ctx, r.Vault, func(_ *store.Tx, l *store.Log) (err error) {
 		for i, b := range r.Bundles {
 			if authors[i], err = l.Author(b.Commit.Header.Device); err != nil {
 				return err

@@ -115,10 +115,19 @@ func vaultLog(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
 
 // view runs fn with the vault's log in a read transaction.
 func (e *Engine) view(ctx context.Context, vault keys.VaultID, fn func(tx *store.Tx, l *store.Log) error) error {
+	return look(ctx, e.db.View, vault, fn)
+}
+
+// peek is view of what may not be durable yet; see [store.DB.Peek].
+func (e *Engine) peek(ctx context.Context, vault keys.VaultID, fn func(tx *store.Tx, l *store.Log) error) error {
+	return look(ctx, e.db.Peek, vault, fn)
+}
+
+func look(ctx context.Context, view func(func(*store.Tx) error) error, vault keys.VaultID, fn func(tx *store.Tx, l *store.Log) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return e.db.View(func(tx *store.Tx) error {
+	return view(func(tx *store.Tx) error {
 		l, err := vaultLog(tx, vault)
 		if err != nil {
 			return err
