@@ -1,0 +1,302 @@
+//go:build linux
+
+package stress
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// A server is a kistd in a process of its own.
+type server struct {
+	t      testing.TB
+	data   string
+	addr   string
+	wrap   []string // a program that becomes kistd, and its arguments
+	args   []string // of serve
+	cmd    *exec.Cmd
+	out    *output
+	log    *output
+	exited chan struct{}
+	first  string // the invite of the first start
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// newServer makes a server that does not run, with its data in a directory. Its port
+// is below those that systems take for outgoing connections: while it is down, a
+// device's own connection could get it.
+func newServer(t testing.TB, data string, args ...string) *server {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			fatal(t, l.Close())
+			s := &server{t: t, data: data, addr: addr, args: append([]string{"--min-free", "0"}, args...)}
+			t.Cleanup(s.kill)
+			return s
+		}
+	}
+	t.Fatal("no free port")
+	return nil
+}
+
+// run is newServer and start, with a directory of its own.
+func run(t testing.TB, args ...string) *server {
+	t.Helper()
+	s := newServer(t, filepath.Join(t.TempDir(), "data"), args...)
+	s.start()
+	return s
+}
+
+var (
+	listening = regexp.MustCompile(`(?m)^listening on wss?://`)
+	inviteRE  = regexp.MustCompile(`(?m)^kistinvite1\S+$`)
+)
+
+// tryStart starts the server and returns when it listens, or an error with what it
+// said when it ended.
+func (s *server) tryStart() error {
+	s.t.Helper()
+	line := append(append([]string{}, s.wrap...), program("kistd"), "serve", "--data", s.data, "--listen", s.addr)
+	line = append(line, s.args...)
+	s.cmd = exec.Command(line[0], line[1:]...)
+	s.out, s.log, s.exited = new(output), new(output), make(chan struct{})
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	fatal(s.t, start(s.cmd))
+	cmd, exited := s.cmd, s.exited
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	late := time.After(timeout)
+	for !listening.MatchString(s.out.String()) {
+		select {
+		case <-s.exited:
+			s.cmd = nil
+			return fmt.Errorf("kistd ended: %v: %s", cmd.ProcessState, s.log)
+		case <-late:
+			s.t.Fatalf("kistd does not listen: %s", s.log)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if s.first == "" {
+		eventually(s.t, func() error {
+			if s.first = inviteRE.FindString(s.out.String()); s.first == "" {
+				return errors.New("no invite is printed")
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	fatal(s.t, s.tryStart())
+}
+
+func (s *server) pid() int { return s.cmd.Process.Pid }
+
+// kill ends the server at once, if it runs.
+func (s *server) kill() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Kill()
+	<-s.exited
+	s.cmd = nil
+}
+
+// stop has the server stop in order.
+func (s *server) stop() {
+	s.t.Helper()
+	fatal(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(timeout):
+		s.t.Fatal("kistd does not stop")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		s.t.Errorf("kistd stopped with %v: %s", s.cmd.ProcessState, s.log)
+	}
+	s.cmd = nil
+}
+
+// invite makes a new invite, as a person does.
+func (s *server) invite() wire.Invite {
+	s.t.Helper()
+	out, err := exec.Command(program("kistd"), "invite", "--data", s.data).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("kistd invite: %v: %s", err, out)
+	}
+	i, err := wire.ParseInvite(strings.TrimSpace(inviteRE.FindString(string(out))))
+	fatal(s.t, err)
+	return i
+}
+
+// get asks for a page as a browser does.
+func (s *server) get(path string) (status int, body string, err error) {
+	c := http.Client{Timeout: timeout, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+	}}
+	scheme := "https://"
+	if strings.Contains(strings.Join(s.args, " "), "--plain") {
+		scheme = "http://"
+	}
+	r, err := c.Get(scheme + s.addr + path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	return r.StatusCode, string(b), err
+}
+
+// isReady waits until the server is ready.
+func (s *server) isReady() {
+	s.t.Helper()
+	eventually(s.t, func() error {
+		status, body, err := s.get("/readyz")
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("/readyz: %d %s", status, body)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w; its log:\n%s", err, s.log)
+		}
+		return err
+	})
+}
+
+// notReady checks that the server says what is wrong.
+func (s *server) notReady(why string) {
+	s.t.Helper()
+	status, body, err := s.get("/readyz")
+	if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, why) {
+		s.t.Errorf("/readyz: %d, %q, %v; want 503 and %q", status, body, err, why)
+	}
+}
+
+// number returns a number from a file of the process in /proc.
+func (s *server) number(file, name string) int64 {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.pid(), file))
+	fatal(s.t, err)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			fatal(s.t, err)
+			return n
+		}
+	}
+	s.t.Fatalf("no %s in %s", name, file)
+	return 0
+}
+
+// memory returns the process's own memory in bytes.
+func (s *server) memory() int64 { return s.number("status", "RssAnon:") << 10 }
+
+// descriptors returns how many the process has open.
+func (s *server) descriptors() int {
+	s.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid()))
+	fatal(s.t, err)
+	return len(entries)
+}
+
+// quiet waits until the process has no more descriptors open than before.
+func (s *server) quiet(before int) {
+	s.t.Helper()
+	eventually(s.t, func() error {
+		if n := s.descriptors(); n > before+2 { // a connection of ours, and its neighbour
+			return fmt.Errorf("%d descriptors are open, %d were before", n, before)
+		}
+		return nil
+	})
+}
+
+// goroutines ends the process with SIGQUIT, and returns what it says of its
+// goroutines.
+func (s *server) goroutines() (n int, text string) {
+	s.t.Helper()
+	fatal(s.t, s.cmd.Process.Signal(syscall.SIGQUIT))
+	select {
+	case <-s.exited:
+	case <-time.After(timeout):
+		s.t.Fatal("kistd does not end")
+	}
+	s.cmd = nil
+	text = s.log.String()
+	return len(regexp.MustCompile(`(?m)^goroutine \d+ .*\[`).FindAllString(text, -1)), text
+}
+
+// watchMemory has the server's memory looked at until the function that it returns is
+// called, which fails where it was ever above a limit.
+func (s *server) watchMemory(limit int64) (over func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan int64)
+	go func() {
+		var peak int64
+		for {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid()))
+			if err == nil {
+				if m := regexp.MustCompile(`RssAnon:\s*(\d+) kB`).FindSubmatch(b); m != nil {
+					n, _ := strconv.ParseInt(string(m[1]), 10, 64)
+					peak = max(peak, n<<10)
+				}
+			}
+			select {
+			case <-ctx.Done():
+				done <- peak
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	return func() {
+		s.t.Helper()
+		cancel()
+		peak := <-done
+		s.t.Logf("the server had up to %d MiB", peak>>20)
+		if peak == 0 || peak > limit {
+			s.t.Errorf("the server's memory came to %d MiB, more than %d", peak>>20, limit>>20)
+		}
+	}
+}
