@@ -52,7 +52,7 @@ func (s *Server) Mend(ctx context.Context) {
 	if !ok {
 		return
 	}
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(mendTime)
 	defer timer.Stop()
 	last := ""
 	for {
@@ -60,6 +60,9 @@ func (s *Server) Mend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.sick:
+			// Not at once: what fails again and again must not be all that goes on.
+			timer.Reset(mendTime)
+			continue
 		case <-timer.C:
 		}
 		if s.trouble.Load() != &errReadOnly {

@@ -32,12 +32,9 @@ func (e *Engine) tryDisk() error {
 	if err != nil {
 		return err
 	}
-	for buf := make([]byte, 64<<10); err == nil; {
-		var n int64
-		if n, err = f.Seek(0, 1); n >= mendRoom || err != nil {
-			break
-		}
-		_, err = f.Write(buf)
+	buf := make([]byte, 64<<10)
+	for at := int64(0); at < mendRoom && err == nil; at += int64(len(buf)) {
+		_, err = f.WriteAt(buf, at)
 	}
 	if err == nil {
 		err = f.Sync()
