@@ -118,8 +118,9 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	}
 
 	// 3. The server, and what a browser is shown.
+	sessions, _ := room(descriptors())
 	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log,
-		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits()})
+		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits(), MaxConns: sessions})
 	if err != nil {
 		return err
 	}
@@ -236,8 +237,10 @@ func stop(server *secondary.Server, web *http.Server, served <-chan error, log *
 // newHTTPServer returns the server of the public listener. A connection has one
 // request, or becomes a session.
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	_, waiting := room(descriptors())
 	return &http.Server{
 		Handler:           h,
+		ConnState:         front.NewGate(waiting).ConnState,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second, // a session has deadlines of its own
 		WriteTimeout:      10 * time.Second,

@@ -21,6 +21,7 @@ type person struct {
 	root    keys.Root
 	invite  wire.Invite
 	devices int
+	keys    []*keys.DeviceKeys // of the devices
 
 	records map[string]string // what the vault has to hold
 	serial  int
@@ -60,6 +61,7 @@ func (p *person) tryDevice() (*vault.Vault, string, error) {
 		token = &p.invite.Token
 	}
 	p.devices++
+	p.keys = append(p.keys, k)
 	_, err = v.Enrol(ctx, p.root.Authority(), token, vault.SyncOptions{})
 	return v, dir, err
 }

@@ -230,6 +230,20 @@ func (s *server) number(file, name string) int64 {
 	return 0
 }
 
+// cpu returns the time that the process has worked.
+func (s *server) cpu() time.Duration {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid()))
+	fatal(s.t, err)
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	user, err := strconv.Atoi(f[11])
+	fatal(s.t, err)
+	system, err := strconv.Atoi(f[12])
+	fatal(s.t, err)
+	return time.Duration(user+system) * 10 * time.Millisecond // in ticks
+}
+
 // memory returns the process's own memory in bytes.
 func (s *server) memory() int64 { return s.number("status", "RssAnon:") << 10 }
 
