@@ -4,9 +4,9 @@ package stress
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os/exec"
 	"strings"
@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 
 	"github.com/kistvault/kist/keys"
@@ -248,7 +247,7 @@ func TestSlowReaders(t *testing.T) {
 		if m.Type() != wire.TypeOK {
 			return fmt.Errorf("sign-in: %+v", m)
 		}
-		if err := c.send(&wire.Bind{Flags: wire.BindLive}); err != nil {
+		if err := c.send(&wire.Bind{Root: sha256.Sum256(nil), Flags: wire.BindLive}); err != nil {
 			return err
 		}
 		for i := range uint32(8) {
@@ -387,6 +386,3 @@ func TestFewDescriptors(t *testing.T) {
 	p.fresh(a, b)
 	s.stop()
 }
-
-var _ = io.Discard
-var _ = websocket.BinaryMessage

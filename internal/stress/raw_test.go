@@ -128,4 +128,3 @@ func junk(n int) []byte {
 	rand.Read(b)
 	return b
 }
-
