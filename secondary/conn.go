@@ -3,8 +3,10 @@ package secondary
 import (
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/internal/frames"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -23,10 +25,12 @@ type conn struct {
 	counts  bool       // … where that counts
 	started bool       // both goroutines; guarded by server.connsMu
 
-	replies chan wire.Message // from the reader to the writer
-	held    wire.Message      // the writer's: an answer that something goes before; nil: none
-	ready   chan struct{}     // holds a token when the session may have something to send
-	done    chan struct{}     // closed by the writer when it ends
+	replies  chan wire.Message            // from the reader to the writer
+	held     wire.Message                 // the writer's: an answer that something goes before; nil: none
+	vault    atomic.Pointer[keys.VaultID] // that the device is signed in to; nil: none yet
+	reserved bool                         // the writer's: there is room for what it sends
+	ready    chan struct{}                // holds a token when the session may have something to send
+	done     chan struct{}                // closed by the writer when it ends
 }
 
 // refuseTime is when a refused sign-in is told so. It is far above what any takes,
@@ -83,6 +87,8 @@ func (c *conn) serve() error {
 		}
 		if !signedIn && c.session.SignedIn() {
 			signedIn = true
+			vault := c.session.vault()
+			c.vault.Store(&vault)
 			c.frames.SignedIn()
 		}
 		c.wake()
@@ -130,6 +136,7 @@ func lastError(err error) wire.Message {
 func (c *conn) write() {
 	defer c.server.finished.Done()
 	defer close(c.done)
+	defer c.gone()
 	var buf []byte
 	for {
 		m, open := c.next()
@@ -145,15 +152,23 @@ func (c *conn) write() {
 			c.server.config.Logger.Error("message cannot be sent", "conn", c.session.name, "type", m.Type(), "err", err)
 		} else {
 			c.server.counts.said(m, len(buf)) // whoever has it finds it counted
+		}
+		final := Final(m)
+		e, isError := m.(*wire.Error)
+		m = nil // it is all in buf: a slow line holds it once
+		if err == nil {
+			if c.reserved {
+				c.server.outgoing.change(c, len(buf)+c.session.flow.held())
+			}
 			err = c.frames.Write(buf)
 		}
+		c.release()
 		if err != nil {
 			c.frames.Close() // the reader ends too
 			return
 		}
-		if Final(m) {
-			e, ok := m.(*wire.Error)
-			c.frames.Goodbye(ok && e.Code == wire.CodeProtocol)
+		if final {
+			c.frames.Goodbye(isError && e.Code == wire.CodeProtocol)
 			return
 		}
 		if cap(buf) > quiet && len(buf) <= quiet {
@@ -177,7 +192,7 @@ func (c *conn) next() (m wire.Message, open bool) {
 		if _, ok := m.(*wire.Uploaded); ok {
 			// What was uploaded comes in DOWNLOAD, too. A device that gets that
 			// first has nothing to keep of the answer: one transaction less.
-			if first := c.session.Next(c.server.ctx); first != nil {
+			if first := c.news(); first != nil {
 				c.held = m
 				return first, true
 			}
@@ -185,7 +200,7 @@ func (c *conn) next() (m wire.Message, open bool) {
 		return m, open
 	default:
 	}
-	if m := c.session.Next(c.server.ctx); m != nil {
+	if m := c.news(); m != nil {
 		return m, true
 	}
 	select {
@@ -193,5 +208,35 @@ func (c *conn) next() (m wire.Message, open bool) {
 		return m, open
 	case <-c.ready:
 		return nil, true
+	}
+}
+
+// news returns what the session has to say by itself, for which there has to be room.
+func (c *conn) news() wire.Message {
+	if c.vault.Load() != nil {
+		c.reserved = c.server.outgoing.reserve(c)
+		if !c.reserved && c.session.ending.Load() == nil {
+			return nil
+		}
+	}
+	m := c.session.Next(c.server.ctx)
+	if m == nil {
+		c.release()
+	}
+	return m
+}
+
+// gone gives back all that there may be.
+func (c *conn) gone() {
+	if c.vault.Load() != nil {
+		c.server.outgoing.leave(c)
+	}
+}
+
+// release gives back what was reserved.
+func (c *conn) release() {
+	if c.reserved {
+		c.reserved = false
+		c.server.outgoing.leave(c)
 	}
 }

@@ -54,6 +54,24 @@ func (f *flow) unbind(words ...wire.Message) {
 	}
 }
 
+// held returns how many bytes of the log are in memory to be sent: the rest of a large
+// bundle.
+func (f *flow) held() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.log != nil {
+		for _, m := range f.log.rest {
+			n += len(m.Items[0].Data)
+		}
+	}
+	if f.past != nil {
+		for _, i := range f.past.rest {
+			n += len(i.Data)
+		}
+	}
+	return n
+}
+
 // stop forgets everything.
 func (f *flow) stop() {
 	f.unbind()

@@ -34,6 +34,7 @@ type Server struct {
 
 	connects, creates *buckets[netip.Addr]
 	messages, scans   *buckets[keys.VaultID]
+	outgoing          outgoing
 
 	// ctx ends what sessions do with the engine when Shutdown runs out of time.
 	ctx    context.Context

@@ -218,14 +218,22 @@ func TestSlowReaders(t *testing.T) {
 	s := run(t, "--plain")
 	p := meet(t, s)
 	a, b := p.device(), p.device()
-	for range 300 {
-		p.write(a, 60_000)
-	}
-	for range 4 {
-		p.write(a, 3_000_000)
+	// Commits of several MiB, which go in parts.
+	for range 5 {
+		fatal(t, a.Update(t.Context(), "notes", func(tx *vault.Tx) error {
+			for range 80 {
+				p.serial++
+				name, value := fmt.Sprint("record", p.serial), fmt.Sprintf("%060000d", p.serial)
+				if _, err := tx.Put(name, []byte(value)); err != nil {
+					return err
+				}
+				p.records[name] = value
+			}
+			return nil
+		}))
 	}
 	p.sync(a, b)
-	const slow = 16
+	const slow = 24
 	for range slow {
 		fatal(t, p.device().Close())
 	}

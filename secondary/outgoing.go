@@ -1,0 +1,132 @@
+package secondary
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kistvault/kist/keys"
+)
+
+// outgoing bounds what the sessions of each vault together hold of frames that their
+// devices have not taken yet. Where it is more, the others of the vault wait for a
+// moment, and then the one whose frame has been on its way for longest is cut off: that
+// device is the slowest, or reads nothing. It goes on where it was when it comes back.
+type outgoing struct {
+	mu    sync.Mutex
+	lanes map[keys.VaultID]*lane
+}
+
+// lane is what one vault holds.
+type lane struct {
+	bytes   int
+	holders map[*conn]holding
+	waiting map[*conn]*time.Timer // to be woken when there is room, or at the latest then
+}
+
+type holding struct {
+	bytes int
+	since time.Time
+}
+
+// maxOutgoing is room for eight frames of DOWNLOAD. One that goes in parts, of a large
+// bundle, holds the whole of it.
+const maxOutgoing = 8 * downloadFrame
+
+// patience is what a frame may take while others wait: 0.8 Mbit/s for the largest.
+const patience = 10 * time.Second
+
+// reserve makes room for the next frame of a connection, and reports whether there was
+// some. Where there was none the connection is woken later. The connection's writer
+// calls it, then change, and then leave.
+func (o *outgoing) reserve(c *conn) bool {
+	now := time.Now()
+	o.mu.Lock()
+	l := o.lane(c)
+	l.wait(c, nil)
+	var slowest *conn
+	since := now
+	if l.bytes >= maxOutgoing {
+		for other, h := range l.holders {
+			if h.since.Before(since) {
+				slowest, since = other, h.since
+			}
+		}
+		left := since.Add(patience).Sub(now)
+		if slowest == nil || left > 0 {
+			l.wait(c, time.AfterFunc(max(left, time.Millisecond), c.wake))
+			o.mu.Unlock()
+			return false
+		}
+		o.forget(slowest)
+		l = o.lane(c) // which may have been empty
+	}
+	l.bytes += downloadFrame
+	l.holders[c] = holding{downloadFrame, now}
+	o.mu.Unlock()
+	if slowest != nil {
+		slowest.server.config.Logger.Debug("too slow, and others wait", "conn", slowest.session.name)
+		slowest.frames.Close()
+	}
+	return true
+}
+
+// wait notes that a connection waits, with the timer that wakes it, or does no longer.
+func (l *lane) wait(c *conn, t *time.Timer) {
+	if before := l.waiting[c]; before != nil {
+		before.Stop()
+	}
+	delete(l.waiting, c)
+	if t != nil {
+		l.waiting[c] = t
+	}
+}
+
+// change notes what a connection holds after all.
+func (o *outgoing) change(c *conn, bytes int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.lane(c)
+	if h, ok := l.holders[c]; ok {
+		l.bytes += bytes - h.bytes
+		l.holders[c] = holding{bytes, h.since}
+	}
+}
+
+// leave notes that a connection holds nothing any more.
+func (o *outgoing) leave(c *conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forget(c)
+}
+
+// lane returns the connection's lane. mu is held.
+func (o *outgoing) lane(c *conn) *lane {
+	vault := *c.vault.Load()
+	l := o.lanes[vault]
+	if l == nil {
+		l = &lane{holders: make(map[*conn]holding), waiting: make(map[*conn]*time.Timer)}
+		if o.lanes == nil {
+			o.lanes = make(map[keys.VaultID]*lane)
+		}
+		o.lanes[vault] = l
+	}
+	return l
+}
+
+// forget takes a connection out, and wakes those that there is room for now. mu is
+// held.
+func (o *outgoing) forget(c *conn) {
+	l := o.lane(c)
+	l.bytes -= l.holders[c].bytes
+	delete(l.holders, c)
+	l.wait(c, nil)
+	if l.bytes < maxOutgoing {
+		for other := range l.waiting {
+			l.wait(other, nil)
+			other.wake()
+		}
+	}
+	if len(l.holders) == 0 {
+		delete(o.lanes, *c.vault.Load())
+	}
+}
