@@ -211,11 +211,14 @@ func (c *conn) next() (m wire.Message, open bool) {
 	}
 }
 
-// news returns what the session has to say by itself, for which there has to be room.
+// news returns what the session has to say by itself. For more than a word there has
+// to be room.
 func (c *conn) news() wire.Message {
 	if c.vault.Load() != nil {
-		c.reserved = c.server.outgoing.reserve(c)
-		if !c.reserved && c.session.ending.Load() == nil {
+		if m := c.session.word(); m != nil {
+			return m
+		}
+		if c.reserved = c.server.outgoing.reserve(c); !c.reserved {
 			return nil
 		}
 	}

@@ -188,6 +188,17 @@ func (s *Session) Next(ctx context.Context) wire.Message {
 	return m
 }
 
+// word is Next where that is a few bytes that go before all else, and nil otherwise.
+func (s *Session) word() wire.Message {
+	if e := s.ending.Load(); e != nil {
+		return e
+	}
+	s.flow.mu.Lock()
+	defer s.flow.mu.Unlock()
+	m, _ := pop(&s.flow.words)
+	return m
+}
+
 func (s *Session) next(ctx context.Context) (wire.Message, error) {
 	f := &s.flow
 	f.mu.Lock()
