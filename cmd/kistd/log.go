@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 )
 
@@ -53,3 +55,20 @@ func toggleDebug(lv *slog.LevelVar, usual slog.Level) {
 	}
 	lv.Set(usual)
 }
+
+// httpLog returns what the HTTP server writes to: what strangers do wrong is of level
+// debug, and that no connections can be accepted is a warning.
+func httpLog(log *slog.Logger) *stdlog.Logger {
+	strangers := slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer()
+	return stdlog.New(writerFunc(func(line []byte) (int, error) {
+		if bytes.Contains(line, []byte("Accept error")) {
+			log.Warn(string(bytes.TrimSpace(line)))
+			return len(line), nil
+		}
+		return strangers.Write(line)
+	}), "", 0)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
