@@ -288,11 +288,11 @@ func TestSlowReaders(t *testing.T) {
 func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	s := run(t)
+	before := s.descriptors()
 	p := meet(t, s)
 	a, b := p.device(), p.device()
 	p.write(a, 100)
 	p.sync(a, b)
-	before := s.descriptors()
 	var stopped []*exec.Cmd
 	for range 8 {
 		v, dir, err := p.tryDevice()
