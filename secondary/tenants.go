@@ -38,7 +38,12 @@ func (s *Session) noteSeen(ctx context.Context) error {
 		return nil
 	}
 	s.seen = now
-	return s.server.config.Engine.Seen(ctx, s.vault(), now)
+	err := s.server.config.Engine.Seen(ctx, s.vault(), now)
+	if err != nil && trouble(err).Code == wire.CodeReadOnly {
+		s.server.noteTrouble(err)
+		return nil // whoever comes to read needs nothing written
+	}
+	return err
 }
 
 // EndSessions ends all sessions of a vault, for a reason that their devices are
