@@ -24,7 +24,7 @@ SIMFLAGS ?=
 # Damage: which bytes of a store are spoilt, one after the other.
 EVERY ?= 1
 
-.PHONY: help demo build test check race sim damage fuzz golden bench clean
+.PHONY: help demo build test check race sim damage stress fuzz golden bench clean
 
 help:
 	@echo 'make demo     the main job, for real: two devices, a secondary, a loss, a restore'
@@ -34,6 +34,7 @@ help:
 	@echo 'make race     all tests with the race detector (needs a C compiler)'
 	@echo 'make sim      simulate $(SEEDS) seeds of many devices with faults, or FOR=1h of them'
 	@echo 'make damage   spoil every byte of a small store, or each EVERYth, and look what comes of it'
+	@echo 'make stress   a server among full disks, failing disks and a million bad sign-ins'
 	@echo 'make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))'
 	@echo 'make golden   make the test vectors anew, to read the difference'
 	@echo 'make bench    measure the whole path on this machine'
@@ -76,6 +77,10 @@ sim:
 damage:
 	@.ci/need go
 	go test ./vault -run F44 -count=1 -v -timeout 24h -damage.every=$(EVERY)
+
+stress:
+	@.ci/need go strace
+	go test ./internal/stress -count=1 -v -stress.all -stress.long -stress.n=1000000 -timeout 24h
 
 fuzz:
 	@.ci/need go

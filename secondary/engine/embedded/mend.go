@@ -26,7 +26,8 @@ func (e *Engine) Mend(ctx context.Context) error {
 	return e.db.Reopen()
 }
 
-// tryDisk writes a file and brings it to the disk.
+// tryDisk writes a file and brings it to the disk. One that is left by a process that
+// was killed is written over by the next try, and is of no account until then.
 func (e *Engine) tryDisk() error {
 	f, err := os.OpenFile(e.db.Path()+".try", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
