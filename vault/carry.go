@@ -26,6 +26,11 @@ type carrying struct {
 	named   map[commitlog.ChangeID]bool       // by what was written anew, in the other log
 	held    map[commitlog.ChangeID]bool       // what stays, since what came after it could not be written anew
 	left    int                               // changes that could not be written anew
+
+	seen struct { // of the record that was looked at last: its changes in the other log, by their clock
+		key recordKey
+		at  map[clock][]commitlog.ChangeID
+	}
 }
 
 // log carries over what commits after the cut have done.
@@ -166,19 +171,10 @@ func (c *carrying) counterpart(key recordKey, p *seal.Payload) (ref pendingRef, 
 
 // logged is counterpart in the other log alone.
 func (c *carrying) logged(key recordKey, p *seal.Payload) (ref pendingRef, found bool, err error) {
-	e, err := c.other.record(key)
-	if err != nil || e == nil {
+	if err := c.look(key); err != nil {
 		return ref, false, err
 	}
-	ids := slices.Clone(e.live)
-	err = c.other.versions.ScanPrefix(key[:], nil, func(k, _ []byte) (bool, error) {
-		ids = append(ids, parseChangeKey(k[len(key):]))
-		return true, nil
-	})
-	if err != nil {
-		return ref, false, err
-	}
-	for _, id := range ids {
+	for _, id := range c.seen.at[p.HLC] {
 		h, err := c.other.openChange(id)
 		if err != nil {
 			return ref, false, err
@@ -188,6 +184,37 @@ func (c *carrying) logged(key recordKey, p *seal.Payload) (ref pendingRef, found
 		}
 	}
 	return ref, false, nil
+}
+
+// look opens all changes of a record in the other log, unless it was the last one: who
+// follows what a record's changes have named asks for one after the other.
+func (c *carrying) look(key recordKey) error {
+	if c.seen.at != nil && c.seen.key == key {
+		return nil
+	}
+	c.seen.key, c.seen.at = key, make(map[clock][]commitlog.ChangeID)
+	e, err := c.other.record(key)
+	if err != nil || e == nil {
+		return err
+	}
+	ids := slices.Clone(e.live)
+	err = c.other.versions.ScanPrefix(key[:], nil, func(k, _ []byte) (bool, error) {
+		ids = append(ids, parseChangeKey(k[len(key):]))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		h, err := c.other.openChange(id)
+		if err != nil {
+			return err
+		}
+		if h != nil {
+			c.seen.at[h.payload.HLC] = append(c.seen.at[h.payload.HLC], id)
+		}
+	}
+	return nil
 }
 
 func samePayload(a, b *seal.Payload) bool {
@@ -283,6 +310,9 @@ func (c *carrying) queue(t *txn, key recordKey, p *seal.Payload, op commitlog.Op
 		return err
 	}
 	e.clock = clock
+	if err := s.join(e); err != nil {
+		return err
+	}
 	for _, r := range refs {
 		if r.local == 0 {
 			c.named[r.id] = true
