@@ -30,7 +30,7 @@ var programs string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "8") // most of them wait most of the time
+	flag.Set("test.parallel", "8")        // most of them wait most of the time
 	os.Setenv("KISTD_CONFIG", os.DevNull) // not the one of a kistd that is at home here
 	dir, err := os.MkdirTemp("", "kist-stress-")
 	if err != nil {

@@ -23,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kistvault/kist/secondary/wire"
 )
 
 // A server is a kistd in a process of its own.
@@ -159,18 +158,6 @@ func (s *server) stop() {
 	s.cmd = nil
 }
 
-// invite makes a new invite, as a person does.
-func (s *server) invite() wire.Invite {
-	s.t.Helper()
-	out, err := exec.Command(program("kistd"), "invite", "--data", s.data).CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("kistd invite: %v: %s", err, out)
-	}
-	i, err := wire.ParseInvite(strings.TrimSpace(inviteRE.FindString(string(out))))
-	fatal(s.t, err)
-	return i
-}
-
 // get asks for a page as a browser does.
 func (s *server) get(path string) (status int, body string, err error) {
 	c := http.Client{Timeout: timeout, Transport: &http.Transport{
@@ -214,22 +201,6 @@ func (s *server) notReady(why string) {
 	}
 }
 
-// number returns a number from a file of the process in /proc.
-func (s *server) number(file, name string) int64 {
-	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.pid(), file))
-	fatal(s.t, err)
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			fatal(s.t, err)
-			return n
-		}
-	}
-	s.t.Fatalf("no %s in %s", name, file)
-	return 0
-}
-
 // cpu returns the time that the process has worked.
 func (s *server) cpu() time.Duration {
 	s.t.Helper()
@@ -243,9 +214,6 @@ func (s *server) cpu() time.Duration {
 	fatal(s.t, err)
 	return time.Duration(user+system) * 10 * time.Millisecond // in ticks
 }
-
-// memory returns the process's own memory in bytes.
-func (s *server) memory() int64 { return s.number("status", "RssAnon:") << 10 }
 
 // descriptors returns how many the process has open.
 func (s *server) descriptors() int {
