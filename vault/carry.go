@@ -401,9 +401,11 @@ func (c *carrying) outbox() error {
 		if err != nil {
 			return false, err
 		}
-		if ref, ok, err := c.counterpart(p.key, h.payload); ok || err != nil {
-			c.locals[p.local] = []pendingRef{ref}
-			return err == nil, err
+		if p.op != commitlog.OpDelete { // which says nothing but what it names
+			if ref, ok, err := c.counterpart(p.key, h.payload); ok || err != nil {
+				c.locals[p.local] = []pendingRef{ref}
+				return err == nil, err
+			}
 		}
 		var refs []pendingRef
 		for _, r := range p.refs {

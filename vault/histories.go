@@ -144,11 +144,18 @@ func (v *Vault) carryOver(side *Vault, o *otherHistory) error {
 	defer v.fence.Unlock()
 	var ids carriedIDs
 	err := v.both(side, func(own, other *state) error {
-		lost, err := own.mayChange(other, o)
+		lost, all, err := own.mayChange(other, o)
 		if err != nil {
 			return err
 		}
-		c := &carrying{own: own, other: other, kept: lost.Kept, cut: min(lost.Size(), own.log.Size()), lost: []commitlog.LostLog{*lost}}
+		c := &carrying{own: own, other: other, kept: lost.Kept, cut: min(lost.Size(), own.log.Size()), lost: all}
+		for i := range all {
+			in, err := own.beginsLike(&all[i])
+			if err != nil {
+				return err
+			}
+			c.cut = max(c.cut, in)
+		}
 		for _, f := range []func() error{c.log, c.outbox, c.settings, c.events} {
 			if err := f(); err != nil {
 				return err
@@ -250,37 +257,41 @@ func (o *otherHistory) Error() string {
 	return fmt.Sprintf("the secondary goes on with another history, reset in commit %d", o.id)
 }
 
-// mayChange returns the reset by which this device's log is the lost one, if the
-// device may change over to the other log (SPEC.md, "Resets", 1 to 4).
-func (s *state) mayChange(other *state, o *otherHistory) (*commitlog.LostLog, error) {
-	refuse := func(err error, format string, args ...any) (*commitlog.LostLog, error) {
-		return nil, &commitlog.CommitError{ID: o.id, Err: err, Reason: fmt.Sprintf(format, args...)}
+// mayChange returns the log that was lost and that this device's is of, and all that were
+// lost by resets that it does not know, if the device may change over to the other log
+// (SPEC.md, "Resets", 1 to 4).
+func (s *state) mayChange(other *state, o *otherHistory) (own *commitlog.LostLog, all []commitlog.LostLog, err error) {
+	refuse := func(err error, format string, args ...any) (*commitlog.LostLog, []commitlog.LostLog, error) {
+		return nil, nil, &commitlog.CommitError{ID: o.id, Err: err, Reason: fmt.Sprintf(format, args...)}
 	}
 	header, err := other.log.Header(o.id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && commitlog.LeafHash(header) != o.leaf {
 		return refuse(commitlog.ErrFork, "the reset that the secondary has shown is not in its log")
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	news, all, err := s.news(other)
+	news, has, err := s.news(other)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !all || len(news) == 0 {
+	if !has || len(news) == 0 {
 		return refuse(commitlog.ErrControlFork, "a reset that this device knows is not in the secondary's log")
 	}
 	if err := s.admittedIn(other, o); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mine, err := s.endedBy(other, news)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if mine == nil {
 		return refuse(commitlog.ErrControlFork, "no reset names the history that this device has")
 	}
-	return &mine.lost, nil
+	for i := range news {
+		all = append(all, news[i].lost)
+	}
+	return &mine.lost, all, nil
 }
 
 // news returns the resets of the other log that this one has not, and whether the other

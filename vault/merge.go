@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/wire"
@@ -103,7 +104,7 @@ type mergeMode struct {
 
 	found        bool
 	kept, theirs uint64
-	cut          uint64             // up to there another device has brought this history in already; kept: none has
+	cut          uint64             // up to there other devices have brought this history in already; kept: none has
 	ended        bool               // … and all of it
 	at           commitlog.CommitID // of the commit with the reset; 0: it is not in the log yet
 	leaf         commitlog.Hash
@@ -174,15 +175,37 @@ func (m *mergeMode) look(own, other *state) (err error) {
 	if err != nil {
 		return err
 	}
+	for i := range news {
+		in, err := own.beginsLike(&news[i].lost)
+		if err != nil {
+			return err
+		}
+		m.cut = max(m.cut, in)
+	}
 	ended, err := own.endedBy(other, news)
 	if err != nil || ended == nil {
 		return err
 	}
-	m.cut = max(m.cut, min(own.log.Size(), ended.lost.Size()))
 	if m.ended = own.log.Size() <= ended.lost.Size(); m.ended {
 		return m.is(other, ended)
 	}
 	return nil
+}
+
+// beginsLike returns up to which size this log is the beginning of a lost one, as far as
+// its headers tell.
+func (s *state) beginsLike(lost *commitlog.LostLog) (size uint64, err error) {
+	for i, leaf := range lost.Leaves {
+		header, err := s.log.Header(commitlog.CommitID(lost.Kept) + commitlog.CommitID(i) + 1)
+		if errors.Is(err, store.ErrNotFound) || err == nil && commitlog.LeafHash(header) != leaf {
+			break // another, or behind its end
+		}
+		if err != nil {
+			return 0, err
+		}
+		size = lost.Kept + uint64(i) + 1
+	}
+	return size, nil
 }
 
 // is takes a reset in the other log for that of this one.
