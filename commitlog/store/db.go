@@ -49,12 +49,15 @@ type DB struct {
 	path    string
 	options Options
 
-	openMu sync.RWMutex // held while bolt is used
+	openMu sync.RWMutex // held while bolt is used, and to write while it is another
 	bolt   *bbolt.DB    // nil: it could not be opened again
 	file   *os.File     // that bbolt has open
+
+	endMu  sync.Mutex // held by Reopen and Close
 	closed bool
 
-	commitMu sync.Mutex            // held by the transaction that writes
+	settleMu sync.Mutex            // held while what follows changes
+	settled  sync.Cond             // it has changed
 	durable  atomic.Uint64         // number of the newest transaction that is on the disk
 	broken   atomic.Pointer[error] // of a failed commit; nil: none
 
@@ -166,6 +169,7 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 		return nil, true, b.Close()
 	}
 	d := &DB{path: path, options: o, bolt: b, file: file}
+	d.settled.L = &d.settleMu
 	err = b.View(func(tx *bbolt.Tx) error { d.durable.Store(uint64(tx.ID())); return nil })
 	if err != nil {
 		return nil, false, errors.Join(err, b.Close())
@@ -214,8 +218,8 @@ func (d *DB) Check() error {
 
 // Close closes the file, after the transactions under way.
 func (d *DB) Close() error {
-	d.openMu.Lock()
-	defer d.openMu.Unlock()
+	d.endMu.Lock()
+	defer d.endMu.Unlock()
 	d.closed = true
 	if d.bolt == nil {
 		return nil
@@ -236,23 +240,36 @@ func (d *DB) View(fn func(*Tx) error) (err error) {
 	d.openMu.RLock()
 	defer d.openMu.RUnlock()
 	for {
-		fresh := false
+		var fresh uint64
 		err := d.view(func(tx *Tx) error {
-			if fresh = uint64(tx.bolt.ID()) > d.durable.Load(); fresh {
+			if id := uint64(tx.bolt.ID()); id > d.durable.Load() {
+				fresh = id
 				return nil
 			}
 			return fn(tx)
 		})
-		if !fresh {
+		if fresh == 0 {
 			return err
 		}
-		d.commitMu.Lock() // it is under way, or has failed
-		b := d.broken.Load()
-		d.commitMu.Unlock()
-		if b != nil {
-			return readOnly(*b)
+		if err := d.settle(fresh); err != nil {
+			return err
 		}
 	}
+}
+
+// settle waits until a transaction that has written all that it had to write is on the
+// disk, and returns ErrReadOnly where it does not come there. It waits for no later
+// one, which might wait for the caller.
+func (d *DB) settle(id uint64) error {
+	d.settleMu.Lock()
+	defer d.settleMu.Unlock()
+	for d.durable.Load() < id {
+		if b := d.broken.Load(); b != nil {
+			return readOnly(*b)
+		}
+		d.settled.Wait()
+	}
+	return nil
 }
 
 // Peek is [DB.View] of what may not be durable yet, for what is looked at again in
@@ -418,15 +435,17 @@ func (d *DB) commit(fn func(*Tx) error) (err error) {
 	if b := d.broken.Load(); b != nil {
 		return readOnly(*b)
 	}
-	d.commitMu.Lock()
-	defer d.commitMu.Unlock()
 	var ran bool
 	var id uint64
 	defer func() {
+		d.settleMu.Lock()
+		defer d.settleMu.Unlock()
+		defer d.settled.Broadcast()
 		switch {
+		case !ran:
 		case err == nil:
 			d.durable.Store(id)
-		case ran:
+		default:
 			// After a failed write or fsync nobody knows what is on the disk, and
 			// the page cache may claim what is not. Only opening again tells.
 			why := err

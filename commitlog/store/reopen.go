@@ -15,6 +15,11 @@ import (
 //
 // It waits for the Views under way, and others wait for it.
 func (d *DB) Reopen() (err error) {
+	d.endMu.Lock()
+	defer d.endMu.Unlock()
+	if d.closed {
+		return fmt.Errorf("opening store again: %w", os.ErrClosed)
+	}
 	if d.broken.Load() == nil {
 		return nil
 	}
@@ -33,11 +38,9 @@ func (d *DB) Reopen() (err error) {
 	if err := file.Sync(); err != nil && !d.options.NoSync {
 		return fmt.Errorf("opening store again: %w", err)
 	}
+	// No Update runs its fn any more, so no View can be held up by one.
 	d.openMu.Lock()
 	defer d.openMu.Unlock()
-	if d.closed {
-		return fmt.Errorf("opening store again: %w", os.ErrClosed)
-	}
 	if d.bolt != nil {
 		// What it says at its end makes no difference: nothing is left to be written.
 		_ = d.bolt.Close()
