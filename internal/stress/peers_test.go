@@ -219,7 +219,7 @@ func TestSlowReaders(t *testing.T) {
 	p := meet(t, s)
 	a, b := p.device(), p.device()
 	// Commits of several MiB, which go in parts.
-	for range 5 {
+	for range 3 {
 		fatal(t, a.Update(t.Context(), "notes", func(tx *vault.Tx) error {
 			for range 80 {
 				p.serial++
@@ -233,7 +233,7 @@ func TestSlowReaders(t *testing.T) {
 		}))
 	}
 	p.sync(a, b)
-	const slow = 24
+	const slow = 16
 	for range slow {
 		fatal(t, p.device().Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
@@ -156,7 +157,7 @@ func (p *person) honest(a, b *vault.Vault, beside func()) {
 		select {
 		case <-over:
 			going = false
-		default:
+		case <-time.After(50 * time.Millisecond): // people are slower
 		}
 		p.write(a, 100)
 		p.sync(a, b)
