@@ -22,7 +22,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
 )
 
 // A server is a kistd in a process of its own.
