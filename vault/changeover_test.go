@@ -152,9 +152,10 @@ func TestMergeLeftToAnother(t *testing.T) {
 			p := newParting(t)
 			vaulttest.Sync(t, p.c)
 			was := cutAt(p.b, cut)
-			p.b.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
+			_, berr := p.b.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})
 			p.b.Network.SetFaults(nil)
 			if whole = !was(); whole {
+				fatal(t, berr)
 				return
 			}
 			_, err := p.a.Merge(t.Context(), p.vaults.Root.Authority(), vault.SyncOptions{})

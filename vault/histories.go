@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -65,16 +66,21 @@ func (v *Vault) beside() (*Vault, error) {
 	})
 }
 
-// dropBeside forgets what has come of the other log, but for how far its numbers went.
+// dropBeside forgets what has come of the other log, but for the sequence numbers that
+// this device has signed with there.
 func (v *Vault) dropBeside() error {
 	return v.update(func(s *state) error {
 		tx := s.tx.Within(roomOther)
 		if tx == nil {
 			return nil
 		}
-		if meta := tx.Bucket(bucketMeta); meta != nil {
-			if b := meta.Get(metaSequence); len(b) == 8 && be.Uint64(b) > s.sequence() {
-				if err := s.meta.Put(metaSequence, localKey(be.Uint64(b))); err != nil {
+		for _, name := range []string{bucketSent, bucketRefused} {
+			b := tx.Bucket(name)
+			if b == nil {
+				continue
+			}
+			if k, _ := b.Last(nil); len(k) == 8 && be.Uint64(k) > s.sequence() {
+				if err := s.meta.Put(metaSequence, slices.Clone(k)); err != nil {
 					return err
 				}
 			}
