@@ -68,7 +68,7 @@ check:
 
 race:
 	@.ci/need go cc
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(PACKAGES)
+	CGO_ENABLED=1 go test -race -timeout 20m $(TESTFLAGS) $(PACKAGES)
 
 sim:
 	@.ci/need go

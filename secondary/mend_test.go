@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -17,11 +18,11 @@ import (
 // sickEngine is an engine that can be mended after some attempts.
 type sickEngine struct {
 	engine.Engine
-	tries, good int
+	tries, good atomic.Int64
 }
 
 func (e *sickEngine) Mend(context.Context) error {
-	if e.tries++; e.tries < e.good {
+	if e.tries.Add(1) < e.good.Load() {
 		return syscall.ENOSPC
 	}
 	return nil
@@ -47,33 +48,34 @@ func TestMend(t *testing.T) {
 			synctest.Wait()
 		}
 		pass(time.Hour)
-		if sick.tries != 0 {
+		if sick.tries.Load() != 0 {
 			t.Error("it mends what is well")
 		}
 		for round := range 3 {
-			sick.tries, sick.good = 0, 3
+			sick.tries.Store(0)
+			sick.good.Store(3)
 			for range 10 { // sessions that meet it at the same time
 				f.server.NoteTrouble(fmt.Errorf("append: %w: %w", store.ErrReadOnly, syscall.ENOSPC))
 			}
 			for f.server.Ready() != nil {
 				pass(time.Second)
-				if sick.tries > 3 {
+				if sick.tries.Load() > 3 {
 					t.Fatal("it does not come to an end")
 				}
 			}
-			if sick.tries != 3 {
-				t.Errorf("round %d: ready after %d attempts, want 3", round, sick.tries)
+			if sick.tries.Load() != 3 {
+				t.Errorf("round %d: ready after %d attempts, want 3", round, sick.tries.Load())
 			}
 			pass(time.Hour)
-			if sick.tries != 3 {
+			if sick.tries.Load() != 3 {
 				t.Errorf("round %d: it goes on mending", round)
 			}
 		}
 		f.server.NoteTrouble(store.ErrDamaged)
 		f.server.NoteTrouble(store.ErrReadOnly)
 		pass(time.Hour)
-		if sick.tries != 3 || f.server.Ready() == nil || errors.Is(f.server.Ready(), store.ErrReadOnly) {
-			t.Errorf("damaged: %d attempts, ready: %v", sick.tries, f.server.Ready())
+		if sick.tries.Load() != 3 || f.server.Ready() == nil || errors.Is(f.server.Ready(), store.ErrReadOnly) {
+			t.Errorf("damaged: %d attempts, ready: %v", sick.tries.Load(), f.server.Ready())
 		}
 		cancel()
 		<-over

@@ -146,7 +146,7 @@ func TestChangeOverHalf(t *testing.T) {
 // A device that began to bring the histories together, and was cut, changes over when
 // another one has done it.
 func TestMergeLeftToAnother(t *testing.T) {
-	for cut := 4; ; cut++ {
+	for cut := 4; ; cut += sample {
 		whole := false
 		synctest.Test(t, func(t *testing.T) {
 			p := newParting(t)

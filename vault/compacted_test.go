@@ -177,7 +177,7 @@ func TestCatchUpWithCompacted(t *testing.T) {
 			}
 			p.compact()
 			// Commit by commit, and the line breaks after some.
-			for cut := 1; ; cut++ {
+			for cut := 1; ; cut += sample {
 				l := &tapped{}
 				l.change = func(m wire.Message) (out []wire.Message) {
 					d, ok := m.(*wire.Download)

@@ -32,7 +32,7 @@ var (
 // carried out in it by leaving out what was removed: then who brings in another part of
 // the history that had been merged brings that back. Nothing else is lost then, either.
 func TestMergeRandom(t *testing.T) {
-	for seed := *firstParting; seed < *firstParting+*partings; seed++ {
+	for seed := *firstParting; seed < *firstParting+*partings; seed += uint64(sample) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { mergeRandom(t, seed) })
 		})
