@@ -40,7 +40,7 @@ func (c *carrying) log() error {
 	if err := c.other.outbox.SetSequence(max(c.own.outbox.Sequence(), c.other.outbox.Sequence())); err != nil {
 		return err
 	}
-	var ended []commitlog.ChangeID // up to the cut, and superseded after it
+	var ended []commitlog.ChangeID // superseded after the cut
 	seen := make(map[commitlog.ChangeID]bool)
 	for at := commitlog.CommitID(c.cut + 1); uint64(at) <= c.own.log.Size(); at++ {
 		b, err := c.own.log.Commit(at)
@@ -53,10 +53,14 @@ func (c *carrying) log() error {
 		}
 		for i := range b.Commit.Changes {
 			id := commitlog.ChangeID{Commit: at, Index: uint16(i)}
-			if c.own.log.Live(tag, id) {
+			switch {
+			case c.own.log.Live(tag, id):
 				if err := c.write(id); err != nil {
 					return err
 				}
+			case b.Commit.Changes[i].Op != commitlog.OpDelete && !seen[id]:
+				seen[id] = true // another device may have written it anew that did not know its end
+				ended = append(ended, id)
 			}
 			named, err := c.own.log.Named(id)
 			if err != nil {

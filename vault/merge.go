@@ -66,23 +66,30 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 		return nil, err
 	}
 	m = &Merged{Kept: mode.kept, Theirs: mode.theirs}
-	err = v.both(side, func(own, other *state) error {
-		c := &carrying{own: own, other: other, kept: mode.kept, cut: mode.cut}
-		m.Lost = own.log.Size() - mode.kept
-		if err := c.log(); err != nil {
-			return err
+	for range maxCarries { // another device may be at the same
+		more := false
+		err = v.both(side, func(own, other *state) error {
+			c := &carrying{own: own, other: other, kept: mode.kept, cut: mode.cut}
+			m.Lost = own.log.Size() - mode.kept
+			if err := c.log(); err != nil {
+				return err
+			}
+			if c.left > 0 {
+				return fmt.Errorf("%w: %d values cannot be read here", ErrNotAll, c.left)
+			}
+			more = !other.unsent.Empty()
+			last := localKey(max(own.sequence(), other.sequence()))
+			return other.meta.Put(metaSequence, last)
+		})
+		if err != nil {
+			return nil, err
 		}
-		if c.left > 0 {
-			return fmt.Errorf("%w: %d values cannot be read here", ErrNotAll, c.left)
+		if !more {
+			break
 		}
-		last := localKey(max(own.sequence(), other.sequence()))
-		return other.meta.Put(metaSequence, last)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := r.once(ctx, &engine{v: side, at: at, errand: true, own: true}, side.connect); err != nil {
-		return nil, err
+		if err := r.once(ctx, &engine{v: side, at: at, errand: true, own: true}, side.connect); err != nil {
+			return nil, err
+		}
 	}
 	if err := owner(true); err != nil {
 		return nil, err
@@ -93,6 +100,9 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 	m.Report, err = v.summary(r.total, nil)
 	return m, err
 }
+
+// maxCarries is how often what others write meanwhile is looked at.
+const maxCarries = 4
 
 // ErrNoMerge: this device's history and the secondary's do not part.
 var ErrNoMerge = errors.New("the secondary has the beginning of this device's history, or the other way round")
