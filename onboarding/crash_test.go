@@ -190,6 +190,9 @@ type ending struct {
 	after func(t *testing.T, s *site, h *home)                                 // gets what is left
 }
 
+// sample thins what is tried at each point: every sample-th.
+var sample = 1
+
 // run makes the tries. A refusal takes the secondary a quarter of a second, so
 // all kinds are under way at a time, and several tries of the kind that has the
 // most points.
@@ -207,7 +210,7 @@ func (e ending) run(t *testing.T, points ...crashtest.Point) {
 					s := &site{devices: commitlog.MaxDevices}
 					s.server, s.taps = newServer(t)
 					busy.Go(func() {
-						for n := i + 1; e.try(t, s, at, n); n += sites {
+						for n := i + 1; e.try(t, s, at, n); n += sites * sample {
 						}
 					})
 				}
@@ -348,7 +351,7 @@ func TestCrashInRestore(t *testing.T) {
 // Making a vault without a secondary is ended anywhere.
 func TestCrashInInit(t *testing.T) {
 	for _, at := range crashtest.Images {
-		for n := 1; ; n++ {
+		for n := 1; ; n += sample {
 			h := newHome(t, nil, nil)
 			what := fmt.Sprintf("%s, %d", at, n)
 			c := crashtest.New(t, at, n, nil, nil, h.dir)

@@ -209,6 +209,11 @@ func (p *patient) flips() (at []int) {
 			at = append(at, page+i+page/size%97)
 		}
 	}
+	every := 2 * sample // of another field each page
+	for i := range len(at) / every {
+		at[i] = at[i*every+i%every]
+	}
+	at = at[:len(at)/every]
 	return at
 }
 

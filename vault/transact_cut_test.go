@@ -161,7 +161,7 @@ func TestTransactBesideSync(t *testing.T) {
 // A call that ends before its attempt is decided says so. The attempt stays,
 // over a restart, and the next sync decides it; it never happens twice.
 func TestTransactUnknown(t *testing.T) {
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name    string
 		cut     func(then func()) func(client.Messenger) client.Messenger
 		another bool // another device writes before it is decided
@@ -172,7 +172,10 @@ func TestTransactUnknown(t *testing.T) {
 		{"answer lost", cutAfter, false, 1},
 		{"answer lost, and another came after", cutAfter, true, 1},
 	} {
-		for _, how := range []string{"cancelled", "closed", "lost"} {
+		for j, how := range []string{"cancelled", "closed", "lost"} {
+			if sample > 1 && (i+j)%3 != 0 {
+				continue
+			}
 			t.Run(tt.name+", "+how, func(t *testing.T) {
 				p := newPerson(t)
 				b := p.device(vault.Config{})

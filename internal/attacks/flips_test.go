@@ -229,7 +229,7 @@ func TestA2EveryByte(t *testing.T) {
 			}
 			step := tell.step
 			if testing.Short() || raceEnabled {
-				step *= 37
+				step *= 97
 			}
 			const shards = 4
 			for shard := range shards {

@@ -1,0 +1,6 @@
+//go:build race
+
+package onboarding_test
+
+// The race detector makes everything slower by much: it is given a sample.
+func init() { sample = 4 }
