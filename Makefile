@@ -33,7 +33,7 @@ help:
 	@echo 'make check    gofmt, vet, staticcheck, tidy go.mod'
 	@echo 'make race     all tests with the race detector (needs a C compiler)'
 	@echo 'make sim      simulate $(SEEDS) seeds of many devices with faults, or FOR=1h of them'
-	@echo 'make damage   spoil every byte of a small store, or each EVERYth, and look what comes of it'
+	@echo 'make damage   spoil every byte of what is served, and of a small store, or each EVERYth, and look what comes of it'
 	@echo 'make stress   a server among full disks, failing disks and a million bad sign-ins'
 	@echo 'make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))'
 	@echo 'make golden   make the test vectors anew, to read the difference'
@@ -76,6 +76,7 @@ sim:
 
 damage:
 	@.ci/need go
+	go test ./internal/attacks -run A2EveryByte -count=1 -timeout 24h -flips.all
 	go test ./vault -run F44 -count=1 -v -timeout 24h -damage.every=$(EVERY)
 
 stress:
