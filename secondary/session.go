@@ -32,6 +32,7 @@ type Session struct {
 	state    state
 	proof    wire.Transcript // from HELLO on
 	me       who             // from sign-in on
+	sign     keys.VerifyKey  // that verifies its commits
 	parts    wire.Assembler  // of UPLOAD
 	refills  wire.Assembler  // of REFILL
 	refused  commitlog.Hash  // leaf of the commit refused last

@@ -56,6 +56,7 @@ func (s *Session) auth(ctx context.Context, m *wire.Auth) (wire.Message, error) 
 	if !key.Verify(keys.PurposeClientAuth, m.Vault, signed, m.Signature[:]) || !known {
 		return &wire.Fail{Code: wire.CodeDenied}, nil
 	}
+	s.sign = author.Sign
 	return s.signedIn(ctx, who{m.Vault, m.Device})
 }
 
@@ -81,6 +82,7 @@ func (s *Session) create(ctx context.Context, m *wire.Create) (wire.Message, err
 	if err != nil {
 		return nil, err
 	}
+	s.sign = m.Authority().Sign
 	return s.signedIn(ctx, who{vault, keys.DeviceID{}})
 }
 

@@ -96,6 +96,11 @@ func (s *Session) append(ctx context.Context, m *wire.Upload, arrivals []arrival
 	if len(bundles) == 0 {
 		return nil
 	}
+	// Here and not in the transaction, in which one after the other is decided on: it
+	// takes longer than all else. The engine finds the result.
+	for _, b := range bundles {
+		b.Commit.Verify(s.vault(), s.sign)
+	}
 	outcomes, size, err := s.server.config.Engine.Append(ctx, engine.AppendRequest{
 		Vault: s.vault(), Bundles: bundles, Condition: m.Condition, Control: m.Control, Now: s.server.config.Now(),
 	})

@@ -19,9 +19,6 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 	if (r.Condition != nil || r.Control != nil) && len(r.Bundles) != 1 {
 		return nil, 0, fmt.Errorf("%w: a condition or control commit beside others", wire.ErrProtocol)
 	}
-	if err := e.verify(ctx, &r); err != nil {
-		return nil, 0, err
-	}
 	err = e.db.Update(func(tx *store.Tx) error {
 		outcomes = make([]engine.Outcome, 0, len(r.Bundles)) // a second run starts anew
 		if _, err := active(tx, r.Vault); err != nil {
@@ -45,27 +42,6 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 		return nil, 0, err
 	}
 	return outcomes, size, nil
-}
-
-// verify verifies the signatures of commits whose author is known, before the
-// transaction in which one after the other is decided on: it takes longer than all else.
-// What it finds [commitlog.Check] asks for.
-func (e *Engine) verify(ctx context.Context, r *engine.AppendRequest) error {
-	authors := make([]*commitlog.Author, len(r.Bundles))
-	err := e.peek(ctx, r.Vault, func(_ *store.Tx, l *store.Log) (err error) {
-		for i, b := range r.Bundles {
-			if authors[i], err = l.Author(b.Commit.Header.Device); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for i, b := range r.Bundles {
-		if err == nil && authors[i] != nil {
-			b.Commit.Verify(r.Vault, authors[i].Sign)
-		}
-	}
-	return err
 }
 
 // append decides on one commit. An error without a code decides nothing. All
