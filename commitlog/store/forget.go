@@ -48,6 +48,16 @@ func (l *Log) EachRetired(after []byte, fn func(r Retirement) (more bool, err er
 	})
 }
 
+// AppendedAt returns when a commit was appended here, in Unix ms; 0 where it has ended
+// nothing: that is not kept then.
+func (l *Log) AppendedAt(id commitlog.CommitID) (at uint64, err error) {
+	err = l.retired.ScanPrefix(commitKey(id), nil, func(_, v []byte) (bool, error) {
+		at = be.Uint64(v)
+		return false, nil
+	})
+	return at, err
+}
+
 // EachChange calls fn for the changes of the commits after one, with their blobs, nil
 // where those are not here, until it returns an error.
 func (l *Log) EachChange(after commitlog.CommitID, fn func(id commitlog.ChangeID, ch *commitlog.Change, blob []byte) error) error {

@@ -24,6 +24,7 @@ type Engine interface {
 	// Vaults returns how many vaults there are.
 	Vaults(ctx context.Context) (int, error)
 	Tenants
+	Carrying
 
 	// Invite stores an invite for so many vaults (Unlimited: any number), in the
 	// place of one with the same token. The token itself is not stored. The vaults

@@ -76,6 +76,7 @@ const (
 	StateSuspended State = 2 // nothing is taken or given out
 	StateDeleted   State = 3 // as suspended; what is there goes after a time
 	StateRemoved   State = 4 // it is going
+	StateComing    State = 5 // it is on its way in. Stored as StateRemoved: cut off, it goes
 )
 
 func (s State) String() string {
@@ -88,6 +89,8 @@ func (s State) String() string {
 		return "deleted"
 	case StateRemoved:
 		return "removed"
+	case StateComing:
+		return "coming"
 	}
 	return "unknown"
 }

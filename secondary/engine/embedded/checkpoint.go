@@ -15,8 +15,22 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return e.putCheckpoint(c, func(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
+		if _, err := active(tx, vault); err != nil {
+			return nil, err
+		}
+		return vaultLog(tx, vault)
+	})
+}
+
+// putCheckpoint is PutCheckpoint for the log that open returns.
+func (e *Engine) putCheckpoint(c *commitlog.Checkpoint, open func(*store.Tx, keys.VaultID) (*store.Log, error)) error {
 	refuse := func(why string) error { return fmt.Errorf("%w: checkpoint: %s", wire.ErrProtocol, why) }
-	err := e.view(ctx, c.Vault, func(_ *store.Tx, l *store.Log) error {
+	err := e.db.View(func(tx *store.Tx) error {
+		l, err := open(tx, c.Vault)
+		if err != nil {
+			return err
+		}
 		if c.Size > l.Size() {
 			return refuse("of a longer log")
 		}
@@ -39,11 +53,8 @@ func (e *Engine) PutCheckpoint(ctx context.Context, c *commitlog.Checkpoint) err
 		return err
 	}
 	return e.db.Update(func(tx *store.Tx) error {
-		if _, err := active(tx, c.Vault); err != nil {
-			return err
-		}
 		// The log has grown meanwhile, and perhaps it revokes the device.
-		l, err := vaultLog(tx, c.Vault)
+		l, err := open(tx, c.Vault)
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type Engine struct {
 
 	compactMu sync.Mutex   // one Compact or Remove at a time
 	asked     asked        // objects that devices take to be here
+	coming    coming       // vaults that are being imported
 	holdMu    sync.RWMutex // held for writing while files of objects are removed
 
 	usage        usage

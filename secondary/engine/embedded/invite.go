@@ -168,3 +168,53 @@ func (e *Engine) Create(ctx context.Context, token wire.Token, authority keys.Au
 		return err
 	})
 }
+
+// EachInvite implements [engine.Carrying].
+func (e *Engine) EachInvite(ctx context.Context, fn func(*engine.StoredInvite) error) error {
+	var all []*engine.StoredInvite
+	err := e.db.View(func(tx *store.Tx) error {
+		b := tx.Bucket(bucketInvites)
+		if b == nil {
+			return nil
+		}
+		return b.Scan(nil, func(k, v []byte) (bool, error) {
+			i, err := parseInvite(v)
+			if err == nil && len(k) != sha256.Size {
+				err = fmt.Errorf("%w: key of an invite", store.ErrDamaged)
+			}
+			if err != nil {
+				return false, err
+			}
+			s := &engine.StoredInvite{Key: [32]byte(k), Expires: fromMillis(i.expires), Uses: i.uses, Quota: i.quota}
+			for made := i.made; len(made) > 0; made = made[len(keys.VaultID{}):] {
+				s.Made = append(s.Made, keys.VaultID(made[:len(keys.VaultID{})]))
+			}
+			all = append(all, s)
+			return true, nil
+		})
+	})
+	for n := 0; n < len(all) && err == nil; n++ {
+		if err = ctx.Err(); err == nil {
+			err = fn(all[n])
+		}
+	}
+	return err
+}
+
+// PutInvite implements [engine.Carrying].
+func (e *Engine) PutInvite(ctx context.Context, i *engine.StoredInvite) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n := invite{expires: uint64(i.Expires.UnixMilli()), uses: i.Uses, quota: i.Quota}
+	for _, vault := range i.Made {
+		n.made = append(n.made, vault[:]...)
+	}
+	return e.db.Update(func(tx *store.Tx) error {
+		b, err := tx.CreateBucket(bucketInvites)
+		if err == nil {
+			err = b.Put(bytes.Clone(i.Key[:]), n.encode())
+		}
+		return err
+	})
+}

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/kistvault/kist/commitlog/store"
@@ -38,6 +39,7 @@ func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err er
 		return 0, err
 	}
 	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
+	going = slices.DeleteFunc(going, e.coming.has)
 	if len(going) > 0 && !e.holdMu.TryLock() {
 		return 0, err // the next call goes on
 	} else if len(going) > 0 {

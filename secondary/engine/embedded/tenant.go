@@ -107,6 +107,9 @@ func (e *Engine) Tenant(ctx context.Context, vault keys.VaultID) (t *engine.Tena
 			Quota: e.quota(r), Own: r.own != nil,
 		}
 		if r.state == engine.StateRemoved {
+			if e.coming.has(vault) {
+				t.State = engine.StateComing
+			}
 			return nil
 		}
 		l, err := vaultLog(tx, vault)

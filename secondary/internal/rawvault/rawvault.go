@@ -17,6 +17,7 @@ import (
 type Vault struct {
 	Authority keys.Authority
 	Control   keys.Tag
+	Epoch     uint32 // in force; 0: the first
 
 	author
 	hashes []commitlog.Hash
@@ -109,7 +110,7 @@ func (v *Vault) ControlOf(sizes []int, devices ...wire.Registration) (*commitlog
 	b := v.build(v, h, changes, blobs, func(m []byte) [64]byte {
 		return v.Authority.Sign.Sign(keys.PurposeControl, v.ID(), m)
 	})
-	return b, &wire.Control{Epoch: 1, Devices: devices}
+	return b, &wire.Control{Epoch: max(v.Epoch, 1), Devices: devices}
 }
 
 // Put returns a change with a random blob of n bytes.
@@ -151,7 +152,7 @@ func (d *Device) commit(kind commitlog.Kind, tag keys.Tag, changes []commitlog.C
 }
 
 func (a *author) build(v *Vault, h commitlog.Header, changes []commitlog.Change, blobs [][]byte, sign func([]byte) [64]byte) *commitlog.Bundle {
-	h.Epoch = 1
+	h.Epoch = max(v.Epoch, 1)
 	h.Seq = a.seq + 1
 	h.PrevLeaf = a.prev
 	h.SeenSize, h.SeenRoot = v.size, v.Root(v.size)
