@@ -113,17 +113,8 @@ func (b *BackupDir) Path() string { return b.path }
 // Finish makes it a data directory, with the identity of the one it was made of, after
 // all else is there.
 func (b *BackupDir) Finish(now time.Time) error {
-	for _, name := range []string{"server.key", "tls.crt", "tls.key", "address.json", "version"} { // the version last
-		text, err := os.ReadFile(filepath.Join(b.from, name))
-		if errors.Is(err, fs.ErrNotExist) && name != "server.key" && name != "version" {
-			continue
-		}
-		if err == nil {
-			err = durable.WriteFile(filepath.Join(b.path, name), text, 0o600)
-		}
-		if err != nil {
-			return err
-		}
+	if err := copyIdentity(b.path, b.from); err != nil {
+		return err
 	}
 	mark, err := readMark(b.path)
 	if err != nil || mark == nil {

@@ -45,6 +45,7 @@ func (conf *config) withServer(fn func(c *admin.Client, beside bool) error) (err
 		return err
 	}
 	defer closing(&err, e)
+	e.DefaultQuota(conf.quota())
 	s, err := admin.Listen(d.AdminSocket(), &admin.Operator{Data: d, Engine: e, DeletedDays: conf.deleted}, nil)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ read the data directory.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return conf.operate(c, func(client *admin.Client, _ bool) error {
-				if err := apart(conf.data, args[0]); err != nil {
+				if err := apart("backup", conf.data, args[0]); err != nil {
 					return err
 				}
 				s, err := client.Backup(c.Context(), conf.data, args[0])
@@ -58,8 +58,8 @@ read the data directory.`,
 	return c
 }
 
-// apart refuses a backup within the data directory.
-func apart(data, dir string) error {
+// apart refuses a copy within the data directory.
+func apart(what, data, dir string) error {
 	from, err := filepath.Abs(data)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func apart(data, dir string) error {
 		return err
 	}
 	if rel, err := filepath.Rel(from, to); err == nil && filepath.IsLocal(rel) {
-		return usagef("the backup cannot be in the data directory")
+		return usagef("the %s cannot be in the data directory", what)
 	}
 	return nil
 }

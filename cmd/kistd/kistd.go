@@ -18,6 +18,7 @@ import (
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/admin"
+	"github.com/kistvault/kist/secondary/archive"
 )
 
 // Exit codes, as in cmd/kist.
@@ -61,6 +62,7 @@ key, which is in every invite; keep the data directory safe and backed up.`,
   kistd verify --data /var/lib/kistd
   kistd doctor --data /var/lib/kistd
   kistd compact --data /var/lib/kistd
+  kistd migrate --to /new/kistd --data /var/lib/kistd
 
 Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 10 no data directory, 11 data directory or address in use.`,
@@ -69,7 +71,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
-			return usagef("a command is needed: serve, invite, vaults, backup, verify, doctor, compact, log-level, config, health or version")
+			return usagef("a command is needed: serve, invite, vaults, backup, verify, doctor, compact, migrate, log-level, config, health or version")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -80,7 +82,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String("config", "", "`FILE` with settings (default "+defaultFile+", if it is there)")
-	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), logLevelCommand(), configCommand(), healthCommand(), versionCommand())
+	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), migrateCommand(), logLevelCommand(), configCommand(), healthCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
@@ -118,7 +120,7 @@ func exitCode(err error) int {
 		return exitInUse
 	case errors.Is(err, secondary.ErrNoDataDir):
 		return exitNone
-	case errors.Is(err, store.ErrDamaged), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
 		return exitIntegrity
 	}
 	return exitFailed

@@ -18,13 +18,14 @@ func vaultsCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "vaults --data DIR",
-		Short: "list the vaults; quota, suspend, resume and delete one",
+		Short: "list the vaults; export, import, quota, suspend, resume and delete one",
 		Long: `Lists the vaults that are kept here: what each takes, when a device was here
 last (to the hour), and how many are here now. Whose they are and what is in them
 the server does not know; VAULT is an id of the list, or as much of one as names
 it alone.`,
 		Example: `  kistd vaults --data /var/lib/kistd
   kistd vaults quota 7KQ2 --quota-bytes 10GiB --data /var/lib/kistd
+  kistd vaults export 7KQ2 7KQ2.kistarchive --data /var/lib/kistd
   kistd vaults delete 7KQ2 --data /var/lib/kistd`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -103,7 +104,7 @@ too. What is on its devices stays there.`,
 		})
 	remove.Flags().BoolVar(&now, "now", false, "do not wait")
 
-	c.AddCommand(quota, remove,
+	c.AddCommand(exportCommand(), importCommand(), quota, remove,
 		one("suspend", "let no device of a vault in",
 			`Ends the sessions of a vault's devices, and lets none in until kistd vaults resume.
 They are told so, keep what is on them, and can be used meanwhile.`, state("suspended")),

@@ -51,17 +51,18 @@ var rooms = []room{
 	{1, "secondary/internal/frames", "secondary/wire", "github.com/gorilla/websocket"},
 	{1, "secondary/client", "keys secondary/wire secondary/internal/frames", "github.com/gorilla/websocket"},
 	{1, "secondary/engine", "keys commitlog secondary/wire", ""},
+	{1, "secondary/archive", "keys commitlog secondary/engine", ""},
 	{1, "secondary/engine/embedded", "keys commitlog commitlog/store secondary/wire secondary/engine internal/durable", ""},
 
 	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable internal/metrics", "github.com/gorilla/websocket golang.org/x/sys"},
-	{2, "secondary/admin", "keys commitlog secondary secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/metrics internal/peer", ""},
+	{2, "secondary/admin", "keys commitlog secondary secondary/archive secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/metrics internal/peer", ""},
 	{2, "vault", "internal/testonly keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
 	{2, "secondary/front", "secondary/wire", ""},
 	{2, "internal/agent", "internal/peer", ""},
 	{2, "internal/certs", "", "golang.org/x/crypto/acme"},
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
-	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary secondary/admin secondary/front internal/certs internal/settings", "github.com/spf13 golang.org/x/sys"},
+	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary/archive secondary secondary/admin secondary/front internal/certs internal/settings", "github.com/spf13 golang.org/x/sys"},
 	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term internal/words", "github.com/spf13"},
 }
 

@@ -243,14 +243,7 @@ func (s *BackupSummary) verify(ctx context.Context, dir string) error {
 		return err
 	}
 	s.Verified, err = e.Verify(ctx, engine.VerifyOptions{Pages: true}, func(f engine.Fault) {
-		s.Faults = append(s.Faults, faultText(f))
+		s.Faults = append(s.Faults, f.String())
 	})
 	return errors.Join(err, e.Close())
-}
-
-func faultText(f engine.Fault) string {
-	if f.Vault.IsZero() {
-		return f.Text
-	}
-	return "vault " + f.Vault.String() + ": " + f.Text
 }

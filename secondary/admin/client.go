@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/kistvault/kist/internal/peer"
+	"github.com/kistvault/kist/secondary/engine"
 )
 
 // ErrSilent: no server answers on the socket.
@@ -49,6 +50,11 @@ func (c *Client) request(ctx context.Context, method, what string, question any)
 		}
 		body = bytes.NewReader(b)
 	}
+	return c.send(ctx, method, what, body)
+}
+
+// send is request with any body.
+func (c *Client) send(ctx context.Context, method, what string, body io.Reader) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://kistd/"+what, body)
 	if err != nil {
 		return nil, err
@@ -65,7 +71,11 @@ func (c *Client) request(ctx context.Context, method, what string, question any)
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxQuestion)).Decode(&no); err != nil {
 		return nil, fmt.Errorf("the server answers %s", resp.Status)
 	}
-	if known := no.Code.Err(); known != nil {
+	known := no.Code.Err()
+	if resp.StatusCode == http.StatusConflict {
+		known = engine.ErrExists
+	}
+	if known != nil {
 		return nil, refused{known, no.Error}
 	}
 	return nil, errors.New(no.Error)

@@ -42,6 +42,8 @@ func (o *Operator) handler(log *slog.Logger) http.Handler {
 	on(mux, log, "quota", o.setQuota)
 	on(mux, log, "state", o.setState)
 	on(mux, log, "remove", o.remove)
+	mux.HandleFunc("GET /export", o.export)
+	mux.HandleFunc("POST /import", o.importVault)
 	on(mux, log, "log-level", o.logLevel)
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)

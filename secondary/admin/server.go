@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/internal/peer"
+	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -135,11 +136,20 @@ func on[Q, A any](mux *http.ServeMux, log *slog.Logger, what string, fn func(con
 		a, err := fn(r.Context(), q)
 		log.Debug("command", "what", what, "err", err)
 		if err != nil {
-			reply(w, http.StatusUnprocessableEntity, refusal{err.Error(), wire.CodeOf(err)})
+			refuse(w, err)
 			return
 		}
 		reply(w, http.StatusOK, a)
 	})
+}
+
+// refuse says that a question could not be met.
+func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusUnprocessableEntity
+	if errors.Is(err, engine.ErrExists) {
+		status = http.StatusConflict
+	}
+	reply(w, status, refusal{err.Error(), wire.CodeOf(err)})
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

@@ -31,7 +31,7 @@ func (o *Operator) verify(ctx context.Context, _ VerifyQuestion) (a Verification
 			a.More++
 			return
 		}
-		a.Faults = append(a.Faults, faultText(f))
+		a.Faults = append(a.Faults, f.String())
 	})
 	return a, err
 }

@@ -48,6 +48,13 @@ type Fault struct {
 	Text  string
 }
 
+func (f Fault) String() string {
+	if f.Vault.IsZero() {
+		return f.Text
+	}
+	return "vault " + f.Vault.String() + ": " + f.Text
+}
+
 // Verified counts what Verify has looked at.
 type Verified struct {
 	Vaults  int    `json:"vaults"`

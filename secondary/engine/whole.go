@@ -106,8 +106,8 @@ type Exported struct {
 	Objects     uint64 `json:"objects"`
 	ObjectBytes uint64 `json:"bytes_objects"`
 	Checkpoints int    `json:"checkpoints"`
-	// Missing counts what should be here and is not, or is not what it was: contents
-	// of live changes, objects, checkpoints.
+	// Missing counts what should be here and is not, contents of live changes and
+	// objects, and what is here and is not what it was.
 	Missing uint64 `json:"missing"`
 }
 

@@ -96,12 +96,11 @@ func (x *export) commit(ctx context.Context, l *store.Log, id commitlog.CommitID
 		ch := &b.Commit.Changes[i]
 		if b.Blobs[i] != nil && commitlog.CheckBlob(ch, b.Blobs[i]) != nil {
 			b.Blobs[i] = nil
+			x.done.Missing++
+		} else if b.Blobs[i] == nil && l.Live(b.Commit.Header.Tag, commitlog.ChangeID{Commit: id, Index: uint16(i)}) {
+			x.done.Missing++
 		}
-		if b.Blobs[i] == nil {
-			if l.Live(b.Commit.Header.Tag, commitlog.ChangeID{Commit: id, Index: uint16(i)}) {
-				x.done.Missing++
-			}
-		} else if ch.HasObject() {
+		if b.Blobs[i] != nil && ch.HasObject() {
 			if err := x.object(ctx, ch); err != nil {
 				return err
 			}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/secondary/admin"
+	"github.com/kistvault/kist/secondary/archive"
+	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
+)
+
+// errMissing: what was copied lacks something that should be there.
+var errMissing = fmt.Errorf("%w: some of what should be there is missing, or is not what it was", store.ErrDamaged)
+
+func exportCommand() *cobra.Command {
+	conf := newConfig()
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "export VAULT FILE --data DIR",
+		Short: "write all that is kept of a vault to a file",
+		Long: `Writes an archive of a vault to FILE: its history, values, large values and devices,
+as they are at this moment, while the server and the vault's devices go on. It is as
+sealed as it is here, and it is not the server: its key and invites are not in it.
+The file has its name when it is whole, read back and on the disk. VAULT is an id of
+kistd vaults, or as much of one as names it alone.
+
+Exit status 9 says that something is missing that should be there: kistd verify says
+what. The archive has everything else.`,
+		Example: `  kistd vaults export 7KQ2 7KQ2.kistarchive --data /var/lib/kistd`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usagef("a VAULT and a FILE are needed: kistd vaults lists the vaults")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return conf.operate(c, func(client *admin.Client, _ bool) error {
+				done, err := client.Export(c.Context(), args[0], args[1])
+				if errors.Is(err, fs.ErrExist) {
+					return hinted{fmt.Errorf("%s is there already", args[1]), "another name, or remove it first"}
+				}
+				if err != nil {
+					return fmt.Errorf("exporting: %w", notDamaged(err))
+				}
+				return printExported(c, args[1], done, asJSON)
+			})
+		},
+	}
+	conf.flags(c, "data")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// notDamaged keeps a file system's "no such file" from being taken for a data directory
+// that lacks one.
+func notDamaged(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+func printExported(c *cobra.Command, file string, done engine.Exported, asJSON bool) (err error) {
+	w := c.OutOrStdout()
+	if asJSON {
+		err = json.NewEncoder(w).Encode(done)
+	} else {
+		_, err = fmt.Fprintf(w, "%s: %d commits, %s, %d objects, %s\n", file, done.Commits, bytesText(done.Log), done.Objects, bytesText(done.ObjectBytes))
+	}
+	if err == nil && done.Missing > 0 {
+		err = hinted{fmt.Errorf("%w (%d)", errMissing, done.Missing), "kistd verify, which says what"}
+	}
+	return err
+}
+
+func importCommand() *cobra.Command {
+	conf := newConfig()
+	var asJSON bool
+	var flags quotaFlags
+	c := &cobra.Command{
+		Use:   "import FILE --data DIR",
+		Short: "take a vault in from a file",
+		Long: `Takes the vault in that kistd vaults export has written to FILE, while the server
+runs. Everything is checked as if it came from a device, and nobody can reach the
+vault before all of it is here. A vault that is here already is left alone. One that
+was suspended or deleted comes as suspended: kistd vaults resume lets devices in.
+
+It comes with its own quota, if it had one, unless other limits are given; what does
+not fit is refused as a whole.
+
+Devices know a server by its key. They notice nothing where this server has the key
+of the one that the archive is from; otherwise the owner tells them, with kist
+secondary move or reseed: see docs/OPERATING.md.`,
+		Example: `  kistd vaults import 7KQ2.kistarchive --data /var/lib/kistd
+  kistd vaults import 7KQ2.kistarchive --quota-bytes 10GiB`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("one FILE is needed")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return conf.operate(c, func(client *admin.Client, _ bool) error {
+				v, err := client.Import(c.Context(), args[0], admin.ImportQuestion{Quota: flags.given(c)})
+				if err != nil {
+					return importError(args[0], err)
+				}
+				return printVaults(c, []admin.Vault{v}, asJSON)
+			})
+		},
+	}
+	conf.flags(c, "data")
+	flags.add(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// importError says what failed and what to do.
+func importError(file string, err error) error {
+	failed := fmt.Errorf("importing %s: %w", file, notDamaged(err))
+	switch {
+	case errors.Is(err, archive.ErrDamaged):
+		return hinted{failed, "another copy of the file; nothing was taken in"}
+	case errors.Is(err, engine.ErrExists):
+		return hinted{failed, "kistd vaults; one that is to be replaced goes with kistd vaults delete --now first"}
+	case errors.Is(err, wire.ErrQuota):
+		return hinted{failed, "kistd vaults import FILE --quota-bytes SIZE; nothing was taken in"}
+	}
+	return failed
+}

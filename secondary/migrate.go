@@ -1,0 +1,212 @@
+package secondary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/durable"
+	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/engine/embedded"
+)
+
+// ErrNotEmpty: a directory that a data directory is to be copied to holds something.
+var ErrNotEmpty = errors.New("it is not empty")
+
+// Migrated says what [DataDir.Migrate] has copied.
+type Migrated struct {
+	Vaults   int             `json:"vaults"`
+	Invites  int             `json:"invites"`
+	Before   int64           `json:"bytes_before"` // of the store's file
+	After    int64           `json:"bytes_after"`
+	Missing  uint64          `json:"missing"` // what should be in the source and is not; see engine.Exported
+	Verified engine.Verified `json:"verified"`
+	Faults   []engine.Fault  `json:"-"` // of the copy, and of the source before
+}
+
+// Migrate copies all of the data directory to another one, through the engine: as if
+// every vault had just come in. The copy is the same server: key, certificates,
+// address, invites, and of each vault state, quota and times are what they were. dir
+// must be empty or not there (ErrNotEmpty); it is a data directory when everything in
+// it was read back and compared, and where that fails it is empty again. A crash leaves
+// a directory that is none. This one stays as it is.
+func (d *DataDir) Migrate(ctx context.Context, dir string) (m *Migrated, err error) {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := onlyLock(dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := onlyLock(dir); err != nil { // somebody had it meanwhile
+		return nil, err
+	}
+	m = new(Migrated)
+	if err := d.migrate(ctx, dir, m); err != nil {
+		return nil, errors.Join(err, clearDir(dir))
+	}
+	return m, nil
+}
+
+// onlyLock returns ErrNotEmpty where a directory has more than its lock.
+func onlyLock(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != "lock" {
+			return fmt.Errorf("%s: %w, and holds %q", dir, ErrNotEmpty, e.Name())
+		}
+	}
+	return err
+}
+
+// clearDir removes what is in a directory, its version first: it is no data directory
+// any more from then on.
+func clearDir(dir string) error {
+	errs := []error{removeIfThere(filepath.Join(dir, "version"))}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (d *DataDir) migrate(ctx context.Context, dir string, m *Migrated) (err error) {
+	from, err := d.OpenEngine()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	to, err := embedded.Open(dir, embedded.Options{})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(carryAll(ctx, from, to, m), to.Close()); err != nil {
+		return err
+	}
+	if to, err = embedded.Open(dir, embedded.Options{MustExist: true}); err != nil {
+		return err
+	}
+	if err := errors.Join(m.compare(ctx, from, to), to.Close()); err != nil {
+		return err
+	}
+	for name, size := range map[string]*int64{d.path: &m.Before, dir: &m.After} {
+		info, err := os.Stat(filepath.Join(name, embedded.StoreFile))
+		if err != nil {
+			return err
+		}
+		*size = info.Size()
+	}
+	acme := filepath.Join(d.path, "acme")
+	if _, err := os.Stat(acme); err == nil {
+		if err := copyDir(filepath.Join(dir, "acme"), acme); err != nil {
+			return err
+		}
+	}
+	return copyIdentity(dir, d.path, backupFile) // a copy of a backup is one
+}
+
+// carryAll copies all vaults and invites from one engine to another.
+func carryAll(ctx context.Context, from, to engine.Engine, m *Migrated) error {
+	err := from.EachTenant(ctx, func(t *engine.Tenant) error {
+		if t.State == engine.StateRemoved {
+			return nil
+		}
+		done, err := from.Export(ctx, t.Vault, to.Import(engine.ImportOptions{}))
+		if err != nil { // what has come of it goes with the directory
+			return fmt.Errorf("vault %s: %w", t.Vault, err)
+		}
+		m.Vaults++
+		m.Missing += done.Missing
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return from.EachInvite(ctx, func(i *engine.StoredInvite) error {
+		m.Invites++
+		return to.PutInvite(ctx, i)
+	})
+}
+
+// compare reads the copy back, as if it came in once more, and compares.
+func (m *Migrated) compare(ctx context.Context, from, to *embedded.Engine) (err error) {
+	m.Verified, err = to.Verify(ctx, engine.VerifyOptions{Pages: true}, func(f engine.Fault) {
+		m.Faults = append(m.Faults, f)
+	})
+	if err != nil {
+		return err
+	}
+	differs := func(t *engine.Tenant, what string) error {
+		return fmt.Errorf("%w: the copy of vault %s differs in %s", store.ErrDamaged, t.Vault, what)
+	}
+	n := 0
+	err = from.EachTenant(ctx, func(t *engine.Tenant) error {
+		if t.State == engine.StateRemoved {
+			return nil
+		}
+		n++
+		copied, err := to.Tenant(ctx, t.Vault)
+		if err != nil {
+			return fmt.Errorf("the copy of vault %s: %w", t.Vault, err)
+		}
+		a, err := from.Head(ctx, t.Vault, t.Used.Commits)
+		if err != nil {
+			return err
+		}
+		b, err := to.Head(ctx, t.Vault, t.Used.Commits)
+		switch {
+		case err != nil:
+			return err
+		case a != b:
+			return differs(t, "its log")
+		case t.Used.Devices != copied.Used.Devices:
+			return differs(t, "its devices")
+		case m.Missing == 0 && t.Used.Log != copied.Used.Log:
+			return differs(t, "its size")
+		case t.State != copied.State || t.Since != copied.Since || t.Created != copied.Created || t.Seen != copied.Seen,
+			t.Own != copied.Own || t.Quota != copied.Quota:
+			return differs(t, "its state")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if have, err := to.Vaults(ctx); err != nil || have != n {
+		return errors.Join(err, fmt.Errorf("%w: the copy has %d vaults, not %d", store.ErrDamaged, have, n))
+	}
+	if len(m.Faults) > 0 && m.Missing == 0 {
+		return fmt.Errorf("%w: the copy, which came from what is sound: %s", store.ErrDamaged, m.Faults[0].Text)
+	}
+	return nil
+}
+
+// copyIdentity copies what makes a data directory the server that it is, and more files
+// that need not be there, its version last.
+func copyIdentity(to, from string, more ...string) error {
+	names := append([]string{"server.key", "tls.crt", "tls.key", "address.json"}, more...)
+	for _, name := range append(names, "version") {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) && name != "server.key" && name != "version" {
+			continue
+		}
+		if err == nil {
+			err = durable.WriteFile(filepath.Join(to, name), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
