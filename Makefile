@@ -89,7 +89,7 @@ fuzz:
 
 golden:
 	@.ci/need go
-	go test ./keys/... ./commitlog ./internal/words -run Golden -update
+	go test ./keys/... ./commitlog ./secondary/archive ./internal/words -run Golden -update
 	go test ./secondary/wire -run Vectors -update
 	@echo 'Read the difference: a vector that changes is a format that changes.'
 

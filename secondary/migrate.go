@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/secondary/engine"
@@ -25,7 +26,7 @@ type Migrated struct {
 	After    int64           `json:"bytes_after"`
 	Missing  uint64          `json:"missing"` // what should be in the source and is not; see engine.Exported
 	Verified engine.Verified `json:"verified"`
-	Faults   []engine.Fault  `json:"-"` // of the copy, and of the source before
+	Faults   []string        `json:"faults"` // of the copy, and of the source before
 }
 
 // Migrate copies all of the data directory to another one, through the engine: as if
@@ -49,7 +50,7 @@ func (d *DataDir) Migrate(ctx context.Context, dir string) (m *Migrated, err err
 	if err := onlyLock(dir); err != nil { // somebody had it meanwhile
 		return nil, err
 	}
-	m = new(Migrated)
+	m = &Migrated{Faults: []string{}}
 	if err := d.migrate(ctx, dir, m); err != nil {
 		return nil, errors.Join(err, clearDir(dir))
 	}
@@ -123,6 +124,10 @@ func carryAll(ctx context.Context, from, to engine.Engine, m *Migrated) error {
 			return nil
 		}
 		done, err := from.Export(ctx, t.Vault, to.Import(engine.ImportOptions{}))
+		var refused *commitlog.CommitError
+		if errors.As(err, &refused) {
+			return fmt.Errorf("%w: vault %s: %w", store.ErrDamaged, t.Vault, err)
+		}
 		if err != nil { // what has come of it goes with the directory
 			return fmt.Errorf("vault %s: %w", t.Vault, err)
 		}
@@ -142,7 +147,7 @@ func carryAll(ctx context.Context, from, to engine.Engine, m *Migrated) error {
 // compare reads the copy back, as if it came in once more, and compares.
 func (m *Migrated) compare(ctx context.Context, from, to *embedded.Engine) (err error) {
 	m.Verified, err = to.Verify(ctx, engine.VerifyOptions{Pages: true}, func(f engine.Fault) {
-		m.Faults = append(m.Faults, f)
+		m.Faults = append(m.Faults, f.String())
 	})
 	if err != nil {
 		return err
@@ -187,7 +192,7 @@ func (m *Migrated) compare(ctx context.Context, from, to *embedded.Engine) (err 
 		return errors.Join(err, fmt.Errorf("%w: the copy has %d vaults, not %d", store.ErrDamaged, have, n))
 	}
 	if len(m.Faults) > 0 && m.Missing == 0 {
-		return fmt.Errorf("%w: the copy, which came from what is sound: %s", store.ErrDamaged, m.Faults[0].Text)
+		return fmt.Errorf("%w: the copy, which came from what is sound: %s", store.ErrDamaged, m.Faults[0])
 	}
 	return nil
 }

@@ -82,11 +82,7 @@ func printMigrated(w io.Writer, m *secondary.Migrated, to string, asJSON bool) e
 		fmt.Fprintf(w, "copied to %s\n", to)
 		fmt.Fprintf(w, "  copied     %d vaults, %d invites\n", m.Vaults, m.Invites)
 		fmt.Fprintf(w, "  store      %s before, %s now\n", bytesText(uint64(m.Before)), bytesText(uint64(m.After)))
-		var faults []string
-		for _, f := range m.Faults {
-			faults = append(faults, f.String())
-		}
-		printVerified(w, m.Verified, faults, 0)
+		printVerified(w, m.Verified, m.Faults, 0)
 		fmt.Fprintf(w, "kistd serve --data %s goes on with it; keep the old directory until all is well, and start nothing on it\n", to)
 	}
 	if m.Missing > 0 {
