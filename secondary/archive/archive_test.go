@@ -104,6 +104,8 @@ func broken(data []byte) (out []vector) {
 	add("no vault", without(0))
 	add("a commit after a checkpoint", slices.Concat(data[:all[7].at], data[all[5].at:all[5].end], data[all[7].at:]))
 	add("a checkpoint before the last commit", slices.Concat(without(5, 6, 7), data[all[6].at:all[6].end], data[all[5].at:all[5].end], data[all[7].at:]))
+	add("a checkpoint twice", slices.Concat(data[:all[7].at], data[all[6].at:all[6].end], data[all[7].at:]))
+	change("a checkpoint of another vault", all[6].body+1, 1)
 	add("an end before the last commit", without(5, 6))
 	spoilt := bytes.Clone(data)
 	spoilt[all[2].end-1] ^= 1

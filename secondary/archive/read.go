@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/engine"
 )
 
@@ -42,7 +43,7 @@ type reader struct {
 	w       *engine.Whole // nil: not read yet
 	next    commitlog.CommitID
 	objects []commitlog.Hash // that the next commit has to name, in this order
-	points  bool             // a checkpoint was read
+	point   keys.DeviceID    // of the last checkpoint; zero: none was read
 }
 
 // full reads so many bytes.
@@ -127,7 +128,7 @@ func (x *reader) record(ctx context.Context, k kind, n uint64) error {
 // object gives the bytes of an object while they are read, and looks at their hash
 // after.
 func (x *reader) object(ctx context.Context, n uint64) error {
-	if n <= hashSize || x.points || len(x.objects) == commitlog.MaxChanges {
+	if n <= hashSize || !x.point.IsZero() || len(x.objects) == commitlog.MaxChanges {
 		return damaged("an object where none can be")
 	}
 	var hash commitlog.Hash
@@ -178,7 +179,7 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 func (x *reader) commit(ctx context.Context, b []byte) error {
-	if len(b) < stampSize || x.points {
+	if len(b) < stampSize || !x.point.IsZero() {
 		return damaged("a commit where none can be")
 	}
 	f := &fields{b, true}
@@ -207,10 +208,10 @@ func (x *reader) checkpoint(ctx context.Context, b []byte) error {
 	if err != nil {
 		return damaged("checkpoint: %v", err)
 	}
-	if uint64(x.next) != x.w.Size || len(x.objects) > 0 {
+	if uint64(x.next) != x.w.Size || len(x.objects) > 0 || c.Vault != x.w.Vault || string(c.Device[:]) <= string(x.point[:]) {
 		return damaged("a checkpoint where none can be")
 	}
-	x.points = true
+	x.point = c.Device
 	return x.to.Checkpoint(ctx, c)
 }
 

@@ -1,8 +1,10 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/kistvault/kist/commitlog"
@@ -11,27 +13,32 @@ import (
 	"github.com/kistvault/kist/secondary/engine"
 )
 
-// Export implements [engine.Carrying]. It is one read transaction, so all it gives is of
-// one moment; files of objects are not removed meanwhile.
+// Export implements [engine.Carrying]. What a log has up to its present end stays as it
+// is while nothing is compacted or filled again, and the rest is read at once: so it is
+// of one moment, without a transaction that is as long as the taker takes.
 func (e *Engine) Export(ctx context.Context, vault keys.VaultID, to engine.Taker) (engine.Exported, error) {
-	defer e.Hold()()
+	e.compactMu.Lock()
+	defer e.compactMu.Unlock()
 	x := export{e: e, vault: vault, to: to, seen: make(map[commitlog.Hash]struct{})}
-	err := e.view(ctx, vault, func(tx *store.Tx, l *store.Log) error {
-		w, err := whole(tx, l)
-		if err == nil {
-			err = to.Begin(ctx, w)
-		}
-		for id := commitlog.CommitID(1); err == nil && uint64(id) <= w.Size; id++ {
-			err = x.commit(ctx, l, id)
-		}
-		if err == nil {
-			err = x.checkpoints(ctx, tx, l)
-		}
-		if err == nil {
-			err = to.End(ctx)
+	err := e.view(ctx, vault, func(tx *store.Tx, l *store.Log) (err error) {
+		if x.w, err = whole(tx, l); err == nil {
+			err = x.readPoints(tx, l)
 		}
 		return err
 	})
+	if err == nil {
+		err = to.Begin(ctx, x.w)
+	}
+	for err == nil && x.done.Commits < x.w.Size {
+		err = x.commits(ctx)
+	}
+	for i := 0; i < len(x.points) && err == nil; i++ {
+		x.done.Checkpoints++
+		err = to.Checkpoint(ctx, x.points[i])
+	}
+	if err == nil {
+		err = to.End(ctx)
+	}
 	return x.done, err
 }
 
@@ -69,46 +76,97 @@ type export struct {
 	e       *Engine
 	vault   keys.VaultID
 	to      engine.Taker
+	w       *engine.Whole
+	points  []*commitlog.Checkpoint
 	objects *store.Objects // nil: none was named yet
 	seen    map[commitlog.Hash]struct{}
 	done    engine.Exported
 }
 
-func (x *export) commit(ctx context.Context, l *store.Log, id commitlog.CommitID) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// readPoints reads the checkpoints: there is one an active device.
+func (x *export) readPoints(tx *store.Tx, l *store.Log) error {
+	b := checkpoints(tx, x.vault)
+	if b == nil {
+		return nil
 	}
-	b, err := l.Commit(id)
+	return b.Scan(nil, func(k, raw []byte) (bool, error) {
+		c, err := commitlog.ParseCheckpoint(bytes.Clone(raw))
+		author, aerr := l.Author(keys.DeviceID(k))
+		if aerr != nil {
+			return false, aerr
+		}
+		if err != nil || author == nil || c.Vault != x.vault || c.Device != keys.DeviceID(k) || !c.Verify(author.Sign) {
+			x.done.Missing++
+			return true, nil
+		}
+		x.points = append(x.points, c)
+		return true, nil
+	})
+}
+
+// commits gives the next commits, which it has read in one transaction.
+func (x *export) commits(ctx context.Context) error {
+	var next []*engine.WholeCommit
+	err := x.e.view(ctx, x.vault, func(_ *store.Tx, l *store.Log) error {
+		for n := 0; n < importBytes && len(next) < importCommits && x.done.Commits+uint64(len(next)) < x.w.Size; {
+			c, err := x.read(l, commitlog.CommitID(x.done.Commits+uint64(len(next))+1))
+			if err != nil {
+				return err
+			}
+			next = append(next, c)
+			n += c.Bundle.EncodedSize()
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
+	for _, c := range next {
+		for i, blob := range c.Bundle.Blobs {
+			if ch := &c.Bundle.Commit.Changes[i]; blob != nil && ch.HasObject() {
+				if err := x.object(ctx, ch); err != nil {
+					return err
+				}
+			}
+		}
+		x.done.Commits++
+		x.done.Log += uint64(c.Bundle.EncodedSize())
+		if err := x.to.Commit(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a commit, which outlives the transaction.
+func (x *export) read(l *store.Log, id commitlog.CommitID) (*engine.WholeCommit, error) {
+	b, err := l.Commit(id)
+	if err != nil {
+		return nil, err
+	}
+	b.Commit.Raw = bytes.Clone(b.Commit.Raw)
+	for i, blob := range b.Blobs {
+		switch {
+		case blob != nil && commitlog.CheckBlob(&b.Commit.Changes[i], blob) != nil:
+			b.Blobs[i] = nil
+			x.done.Missing++
+		case blob == nil && l.Live(b.Commit.Header.Tag, commitlog.ChangeID{Commit: id, Index: uint16(i)}):
+			x.done.Missing++
+		default:
+			b.Blobs[i] = bytes.Clone(blob)
+		}
+	}
 	c := &engine.WholeCommit{Bundle: b}
 	if c.At, err = l.AppendedAt(id); err != nil {
-		return err
+		return nil, err
 	}
 	if b.Commit.Header.Kind == commitlog.KindControl {
 		c.Resets = uint16(l.Resets(uint64(id)) - l.Resets(uint64(id)-1))
 		if c.Epoch, err = l.EpochAt(uint64(id)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for i := range b.Blobs {
-		ch := &b.Commit.Changes[i]
-		if b.Blobs[i] != nil && commitlog.CheckBlob(ch, b.Blobs[i]) != nil {
-			b.Blobs[i] = nil
-			x.done.Missing++
-		} else if b.Blobs[i] == nil && l.Live(b.Commit.Header.Tag, commitlog.ChangeID{Commit: id, Index: uint16(i)}) {
-			x.done.Missing++
-		}
-		if b.Blobs[i] != nil && ch.HasObject() {
-			if err := x.object(ctx, ch); err != nil {
-				return err
-			}
-		}
-	}
-	x.done.Commits++
-	x.done.Log += uint64(b.EncodedSize())
-	return x.to.Commit(ctx, c)
+	return c, nil
 }
 
 // object gives the object of a change, unless one before has named it. One that is not
@@ -135,33 +193,13 @@ func (x *export) object(ctx context.Context, ch *commitlog.Change) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if f.Size != int64(ch.ObjectSize) {
-		x.done.Missing++
-		return f.Close()
+		return fmt.Errorf("%w: object of %d bytes, not %d", store.ErrDamaged, f.Size, ch.ObjectSize)
 	}
 	x.done.Objects++
 	x.done.ObjectBytes += ch.ObjectSize
-	return errors.Join(x.to.Object(ctx, ch.ObjectHash, ch.ObjectSize, contextReader{ctx, f}), f.Close())
-}
-
-func (x *export) checkpoints(ctx context.Context, tx *store.Tx, l *store.Log) error {
-	b := checkpoints(tx, x.vault)
-	if b == nil {
-		return nil
-	}
-	return b.Scan(nil, func(k, raw []byte) (bool, error) {
-		c, err := commitlog.ParseCheckpoint(append([]byte(nil), raw...))
-		author, aerr := l.Author(keys.DeviceID(k))
-		if aerr != nil {
-			return false, aerr
-		}
-		if err != nil || author == nil || c.Vault != x.vault || c.Device != keys.DeviceID(k) || !c.Verify(author.Sign) {
-			x.done.Missing++
-			return true, nil
-		}
-		x.done.Checkpoints++
-		return true, x.to.Checkpoint(ctx, c)
-	})
+	return x.to.Object(ctx, ch.ObjectHash, ch.ObjectSize, contextReader{ctx, f})
 }
 
 // contextReader is a reader that ends with a context.
