@@ -16,10 +16,10 @@ var ErrExists = errors.New("the vault is here already")
 // Carrying is the part of an [Engine] by which what it has comes to another one: vault
 // by vault, each as a whole, and the invites.
 type Carrying interface {
-	// Export gives all that is kept of a vault to a taker, as it is at one moment; what
-	// is not as its hash says it leaves out. Everything else goes on meanwhile, but
-	// that Refill, Compact and Remove may wait: the taker must not call them.
-	// wire.ErrNotFound where there is no such vault. Errors of the taker end it.
+	// Export gives all that is kept of a vault to a taker, as it is at one moment,
+	// while everything else goes on; what is not as its hash says it leaves out, and it
+	// may leave out what a Compact drops meanwhile. wire.ErrNotFound where there is no
+	// such vault. Errors of the taker end it. The taker may use the engine.
 	Export(ctx context.Context, vault keys.VaultID, to Taker) (Exported, error)
 	// Import returns a taker of a vault that is not here yet. Until its End has
 	// returned nil, nobody reaches the vault: it is StateComing. It is durable then,

@@ -14,11 +14,11 @@ import (
 )
 
 // Export implements [engine.Carrying]. What a log has up to its present end stays as it
-// is while nothing is compacted or filled again, and the rest is read at once: so it is
-// of one moment, without a transaction that is as long as the taker takes.
+// is, and the rest is read at once: so it is of one moment, without a transaction that
+// is as long as the taker takes. Files of objects stay until it is done; of blobs
+// compaction drops such as were superseded days ago.
 func (e *Engine) Export(ctx context.Context, vault keys.VaultID, to engine.Taker) (engine.Exported, error) {
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
+	defer e.Hold()()
 	x := export{e: e, vault: vault, to: to, seen: make(map[commitlog.Hash]struct{})}
 	err := e.view(ctx, vault, func(tx *store.Tx, l *store.Log) (err error) {
 		if x.w, err = whole(tx, l); err == nil {

@@ -217,7 +217,7 @@ func (e *Engine) sweep(ctx context.Context, vault keys.VaultID) error {
 	return err
 }
 
-var errHeld = errors.New("what is left of the vault cannot be removed while a backup is made")
+var errHeld = errors.New("what is left of the vault cannot be removed while a backup or an export is made")
 
 // Object implements [engine.Taker].
 func (i *importing) Object(ctx context.Context, hash commitlog.Hash, size uint64, r io.Reader) (err error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -115,16 +114,18 @@ func TestExportBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	var compacting sync.WaitGroup
 	begun := &during{Taker: archive.NewWriter(&b), do: func() {
-		compacting.Go(func() { w.e.Compact(t.Context(), w.now.Add(time.Hour)) }) // it waits
+		before := w.now
+		w.now = w.now.Add(time.Hour)
 		for range 20 {
 			w.put(90_000)
 			w.add(w.d.Edit(keys.Tag{1}, commitlog.ChangeID{Commit: 12}), nil)
 		}
 		w.add(w.v.ControlCommit(w.v.NewDevice().Registration(false), w.d.Registration(true)))
+		if _, err := w.e.Compact(t.Context(), before); err != nil {
+			t.Error(err)
+		}
 	}}
-	defer compacting.Wait()
 	if _, err := w.e.Export(t.Context(), w.v.ID(), begun); err != nil {
 		t.Fatal(err)
 	}
