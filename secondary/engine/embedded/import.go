@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -24,38 +23,6 @@ var (
 	importBytes   = commitlog.TargetBytes
 	importCommits = 1000
 )
-
-// coming holds the vaults that are being imported by this process.
-type coming struct {
-	mu     sync.Mutex
-	vaults map[keys.VaultID]bool
-}
-
-// enter reports whether the vault was not there.
-func (c *coming) enter(vault keys.VaultID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.vaults[vault] {
-		return false
-	}
-	if c.vaults == nil {
-		c.vaults = make(map[keys.VaultID]bool)
-	}
-	c.vaults[vault] = true
-	return true
-}
-
-func (c *coming) leave(vault keys.VaultID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.vaults, vault)
-}
-
-func (c *coming) has(vault keys.VaultID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.vaults[vault]
-}
 
 // importing is an [engine.Importing]. It is used by one goroutine.
 type importing struct {
@@ -93,34 +60,6 @@ func (i *importing) Begin(ctx context.Context, w *engine.Whole) error {
 		i.e.coming.leave(w.Vault)
 	}
 	return err
-}
-
-// checkWhole refuses what no vault can be.
-func checkWhole(w *engine.Whole) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("%w: vault: %s", wire.ErrProtocol, fmt.Sprintf(format, args...))
-	}
-	switch {
-	case w.Authority.VaultID() != w.Vault:
-		return commitlog.ErrVaultIDMismatch
-	case w.State != engine.StateActive && w.State != engine.StateSuspended && w.State != engine.StateDeleted:
-		return refuse("it is %v", w.State)
-	case w.Size >= commitlog.MaxLog || uint64(w.Moved) > w.Size:
-		return refuse("%d commits, moved with commit %d", w.Size, w.Moved)
-	}
-	active := 0
-	for _, d := range w.Devices {
-		if d.ID.IsZero() || uint64(d.Revoked) > w.Size {
-			return refuse("device %s", d.ID)
-		}
-		if d.Revoked == 0 {
-			active++
-		}
-	}
-	if active > commitlog.MaxDevices {
-		return &commitlog.CommitError{Err: commitlog.ErrLimit, Reason: fmt.Sprintf("%d active devices", active)}
-	}
-	return nil
 }
 
 // begin makes the vault, out of reach, after what an import that was cut off has left.
@@ -170,54 +109,6 @@ func (i *importing) begin(ctx context.Context, w *engine.Whole) error {
 	}
 	return nil
 }
-
-func newTenant(w *engine.Whole) *tenant {
-	return &tenant{
-		created: uint64(w.Created.UnixMilli()), seen: uint64(w.Seen.UnixMilli()),
-		state: w.State, since: uint64(w.Since.UnixMilli()), own: w.Own,
-	}
-}
-
-func activeDevices(w *engine.Whole) (n int) {
-	for _, d := range w.Devices {
-		if d.Revoked == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// author returns a device as it was before it was revoked.
-func author(d engine.Device) *commitlog.Author {
-	a := &commitlog.Author{Sign: d.Sign, Auth: d.Auth}
-	if d.Tags != nil {
-		a.Scope = make([]keys.ScopeEntry, 0, len(d.Tags))
-	}
-	for _, t := range d.Tags {
-		a.Scope = append(a.Scope, keys.ScopeEntry{Tag: t, Write: true})
-	}
-	return a
-}
-
-// sweep removes what is left of a vault that goes, or came and was cut off.
-func (e *Engine) sweep(ctx context.Context, vault keys.VaultID) error {
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
-	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
-	for _, id := range going {
-		if id != vault || err != nil {
-			continue
-		}
-		if !e.holdMu.TryLock() {
-			return errHeld
-		}
-		err = e.remove(ctx, vault)
-		e.holdMu.Unlock()
-	}
-	return err
-}
-
-var errHeld = errors.New("what is left of the vault cannot be removed while a backup or an export is made")
 
 // Object implements [engine.Taker].
 func (i *importing) Object(ctx context.Context, hash commitlog.Hash, size uint64, r io.Reader) (err error) {
