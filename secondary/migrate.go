@@ -95,19 +95,21 @@ func (d *DataDir) migrate(ctx context.Context, dir string, m *Migrated) (err err
 	if err := errors.Join(carryAll(ctx, from, to, m), to.Close()); err != nil {
 		return err
 	}
+	// What came in many transactions has left pages free between them.
+	if _, m.After, err = embedded.Rewrite(dir); err != nil {
+		return err
+	}
 	if to, err = embedded.Open(dir, embedded.Options{MustExist: true}); err != nil {
 		return err
 	}
 	if err := errors.Join(m.compare(ctx, from, to), to.Close()); err != nil {
 		return err
 	}
-	for name, size := range map[string]*int64{d.path: &m.Before, dir: &m.After} {
-		info, err := os.Stat(filepath.Join(name, embedded.StoreFile))
-		if err != nil {
-			return err
-		}
-		*size = info.Size()
+	info, err := os.Stat(filepath.Join(d.path, embedded.StoreFile))
+	if err != nil {
+		return err
 	}
+	m.Before = info.Size()
 	acme := filepath.Join(d.path, "acme")
 	if _, err := os.Stat(acme); err == nil {
 		if err := copyDir(filepath.Join(dir, "acme"), acme); err != nil {

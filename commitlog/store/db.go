@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,13 @@ type Options struct {
 	// MustExist makes a missing file an error (fs.ErrNotExist) instead of an
 	// empty store.
 	MustExist bool
+
+	// Ahead is to what size, in bytes, the file can grow while a View is under way.
+	// Beyond it, or where it is zero, an Update that lets the file grow may wait for
+	// all Views, and they for it. It costs addresses and no memory, but none but
+	// 64-bit systems have those; Windows would make the file that large, so there it
+	// has no effect.
+	Ahead int64
 
 	file *os.File // that is at the path, open; nil: it is opened
 }
@@ -133,10 +141,11 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 			}
 			return file, err
 		},
-		Timeout:      o.Timeout,
-		FreelistType: bbolt.FreelistMapType,
-		NoSync:       o.NoSync,
-		NoStatistics: true,
+		Timeout:         o.Timeout,
+		FreelistType:    bbolt.FreelistMapType,
+		NoSync:          o.NoSync,
+		NoStatistics:    true,
+		InitialMmapSize: ahead(o),
 	})
 	if err == nil && !locks {
 		if err = checkOpened(file); err != nil {
@@ -168,6 +177,9 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 	if !os.SameFile(here, there) {
 		return nil, true, b.Close()
 	}
+	if ahead(o) > 0 {
+		b.AllocSize = 4 << 20 // by which the file grows, however small it is
+	}
 	d := &DB{path: path, options: o, bolt: b, file: file}
 	d.settled.L = &d.settleMu
 	err = b.View(func(tx *bbolt.Tx) error { d.durable.Store(uint64(tx.ID())); return nil })
@@ -175,6 +187,14 @@ func open(path string, o Options) (db *DB, moved bool, err error) {
 		return nil, false, errors.Join(err, b.Close())
 	}
 	return d, false, nil
+}
+
+// ahead returns how many bytes of the file to map from the beginning.
+func ahead(o Options) int {
+	if runtime.GOOS == "windows" || strconv.IntSize < 64 {
+		return 0
+	}
+	return int(o.Ahead)
 }
 
 // Files up to smallFile bytes are read as a whole when they are opened, which takes

@@ -68,12 +68,15 @@ func Open(dir string, o Options) (*Engine, error) { return OpenFile(dir, StoreFi
 // OpenFile is Open for a store of another name in the directory, which shares its
 // objects.
 func OpenFile(dir, file string, o Options) (*Engine, error) {
+	o.Ahead = max(o.Ahead, ahead) // a backup that takes long holds up nobody
 	db, err := store.Open(filepath.Join(dir, file), o)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{db: db, objects: filepath.Join(dir, "objects")}, nil
 }
+
+const ahead = 64 << 30
 
 // StoreFile is the name of the store in an engine's directory.
 const StoreFile = "kist.db"
