@@ -17,6 +17,11 @@ var (
 	ErrInUse = errors.New("the vault is in use by another program")
 	// ErrDamaged: the vault's store cannot be read.
 	ErrDamaged = errors.New("the vault's store is damaged")
+	// ErrReadOnly: this device's disk did not take a write, being full for example, and
+	// takes none yet. Whether that write is in the vault nobody knows, unless it was
+	// refused with this error to begin with; what was durable is there, and reading goes
+	// on. Each write tries again, and so does Run: nothing has to be opened anew.
+	ErrReadOnly = errors.New("this device's disk takes no writes")
 	// ErrNotFound: there is no such record, version or namespace.
 	ErrNotFound = errors.New("not found")
 	// ErrNotSelected: the namespace is not kept on this device, so what is in it

@@ -171,7 +171,8 @@ func (v *Vault) carryOver(side *Vault, o *otherHistory) error {
 		ids = carriedIDs{own.outbox.Sequence(), other.outbox.Sequence()}
 		return other.meta.Put(metaReady, present)
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, ErrReadOnly) && ids != (carriedIDs{}) {
+		// In the second case perhaps; endChange will see.
 		v.carried.Store(&ids)
 		v.between.Store(true)
 	}
@@ -193,14 +194,7 @@ func (v *Vault) endChange() error {
 	}
 	v.between.Store(false)
 	v.kept.Store(nil)
-	v.listener.wake()
-	v.resolvers.disputed.Store(true)
-	v.changedMu.Lock()
-	defer v.changedMu.Unlock()
-	close(v.changed)
-	v.changed = make(chan struct{})
-	close(v.unsent)
-	v.unsent = make(chan struct{})
+	v.wakeAll()
 	return nil
 }
 

@@ -145,6 +145,9 @@ func (r *runner) once(ctx context.Context, e *engine, dial dialer) error {
 	case <-r.v.closed:
 		return ErrClosed
 	}
+	if err := r.v.mend(); err != nil { // before the secondary is asked for anything
+		return err
+	}
 	if e.at.URL == "" {
 		at, err := r.v.follow()
 		if err != nil {
@@ -368,6 +371,8 @@ func retry(err error) (time.Duration, bool) {
 	case errors.As(err, &other), errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable),
 		errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return 0, true
+	case noRoom(err):
+		return mendTime, true
 	}
 	return 0, false
 }

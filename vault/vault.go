@@ -78,6 +78,8 @@ type Vault struct {
 
 	kept atomic.Pointer[keeping] // the selection last used
 
+	mendMu sync.Mutex // held while somebody mends the store
+
 	changedMu sync.Mutex
 	changed   chan struct{} // closed and replaced when the feed has grown
 	unsent    chan struct{} // closed and replaced when the outbox has grown
@@ -380,20 +382,31 @@ func (v *Vault) checkLayout() error {
 	})
 }
 
-// view runs fn in a read transaction.
+// view runs fn in a read transaction. Where what is there may not be on the disk, it
+// tries to mend that first.
 func (v *Vault) view(fn func(*state) error) error {
-	return v.storeError(v.db.View(func(tx *store.Tx) error {
-		s, err := v.open(tx)
-		if err != nil {
-			return err
-		}
-		return fn(s)
-	}))
+	read := func() error {
+		return v.db.View(func(tx *store.Tx) error {
+			s, err := v.open(tx)
+			if err != nil {
+				return err
+			}
+			return fn(s)
+		})
+	}
+	err := read()
+	if errors.Is(err, store.ErrReadOnly) && v.mend() == nil {
+		err = read()
+	}
+	return v.storeError(err)
 }
 
 // update runs fn in a write transaction, durable when it returns, and wakes
 // those who wait for what it did. fn may run more than once.
 func (v *Vault) update(fn func(*state) error) error {
+	if err := v.mend(); err != nil {
+		return err
+	}
 	if err := v.endChange(); err != nil {
 		return err
 	}
@@ -461,8 +474,11 @@ func (v *Vault) storeError(err error) error {
 	case <-v.closed:
 		return ErrClosed
 	default:
-		return err
 	}
+	if errors.Is(err, store.ErrReadOnly) && !errors.Is(err, ErrReadOnly) {
+		err = fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
 }
 
 // deviceName returns the name of a device, its id where that is not known.

@@ -76,6 +76,16 @@ func (v *Vault) watch(ctx context.Context, namespace string, o selection, c chan
 		if err == nil && last == o.since {
 			batch, err = times.due(v, o.prefix)
 		}
+		if errors.Is(err, ErrReadOnly) { // nothing new is known to be durable; mend wakes us
+			select {
+			case <-grown:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-v.closed:
+				return ErrClosed
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -145,6 +145,10 @@ func (a *app) classify(err error) *failure {
 			return set(exitIntegrity, "kist doctor")
 		}
 		return set(exitIntegrity, "mv "+quote(a.vaultDir)+" "+quote(a.vaultDir+".damaged")+", then kist restore --vault "+quote(a.vaultDir)+" --key FILE")
+	case is(vault.ErrReadOnly):
+		f.detail("vault", a.vaultDir)
+		f.detail("safe", "what was written before is there; this was not done, or not wholly")
+		return set(exitFailed, "make room on the disk, if it is full, and the same again; kist run goes on by itself")
 	case is(vault.ErrExists):
 		return set(exitConflict, "choose another directory with --vault DIR")
 
@@ -260,7 +264,7 @@ func (a *app) classify(err error) *failure {
 			f.detail("safe", "what you write stays on this device and is sent later")
 		}
 		return set(exitTemporary, "the same again, when the network and the secondary are up")
-	case is(syscall.ENOSPC):
+	case is(syscall.ENOSPC, syscall.EDQUOT):
 		return set(exitFailed, "make room on the disk")
 	case is(fs.ErrNotExist):
 		return set(exitNotFound, "check the file's name")

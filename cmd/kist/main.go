@@ -46,6 +46,7 @@ func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 2)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	ignoreSignals()
 	go func() {
 		cause := errInterrupted
 		if <-c == syscall.SIGTERM {
