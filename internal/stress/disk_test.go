@@ -19,22 +19,23 @@ import (
 	"github.com/kistvault/kist/vault"
 )
 
-// A disk is where a server keeps its data, that can be filled and emptied.
+// A disk is where a program keeps its data, that can be filled and emptied.
 type disk struct {
 	what       string
 	full, free func()
-	stay       func() // full, also for a server that is started now
+	stay       func() // full, also for a program that is started now
 	all        bool   // for small files, too
+	at         string // where this process finds the directory
 }
 
-// tmpfs gives a server that does not run yet a file system in memory of its own, in a
-// namespace of its own, so that nobody has to be root. It says false where the system
-// does not allow that.
-func tmpfs(t testing.TB, s *server) (d disk, ok bool) {
+// tmpfs gives a program that does not run yet a file system in memory of its own for a
+// directory, in a namespace of its own, so that nobody has to be root: wrap becomes what
+// leads there. It says false where the system does not allow that.
+func tmpfs(t testing.TB, dir string, wrap *[]string, kill func()) (d disk, ok bool) {
 	t.Helper()
-	fatal(t, os.MkdirAll(s.data, 0o700))
+	fatal(t, os.MkdirAll(dir, 0o700))
 	// This process holds the namespace.
-	holder := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", `mount -t tmpfs -o size=24m,mode=700 kist "$0"; echo mounted; exec cat`, s.data)
+	holder := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", `mount -t tmpfs -o size=24m,mode=700 kist "$0"; echo mounted; exec cat`, dir)
 	in, err := holder.StdinPipe()
 	fatal(t, err)
 	out, said := new(output), new(output)
@@ -49,7 +50,7 @@ func tmpfs(t testing.TB, s *server) (d disk, ok bool) {
 		close(gone)
 	}()
 	t.Cleanup(func() {
-		s.kill()
+		kill()
 		in.Close()
 		<-gone
 	})
@@ -69,8 +70,9 @@ func tmpfs(t testing.TB, s *server) (d disk, ok bool) {
 		return d, false
 	}
 	pid := fmt.Sprint(holder.Process.Pid)
-	s.wrap = []string{"nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials"}
-	filler := filepath.Join("/proc", pid, "root", s.data, "filler")
+	*wrap = []string{"nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials"}
+	at := filepath.Join("/proc", pid, "root", dir)
+	filler := filepath.Join(at, "filler")
 	full := func() {
 		t.Helper()
 		f, err := os.Create(filler)
@@ -84,29 +86,31 @@ func tmpfs(t testing.TB, s *server) (d disk, ok bool) {
 		}
 		fatal(t, f.Close())
 	}
-	return disk{what: "a full file system", full: full, free: func() { t.Helper(); fatal(t, os.RemoveAll(filler)) }, stay: func() {}, all: true}, true
+	return disk{what: "a full file system", full: full, free: func() { t.Helper(); fatal(t, os.RemoveAll(filler)) }, stay: func() {}, all: true, at: at}, true
 }
 
-// fileLimit makes files of the server unable to grow, by a limit on their size.
-func fileLimit(t testing.TB, s *server) disk {
+// fileLimit makes files of a program unable to grow beyond one of them, by a limit on
+// their size.
+func fileLimit(t testing.TB, file string, wrap *[]string, pid func() int) disk {
 	var size, most uint64
 	set := func(limit uint64) {
 		t.Helper()
-		fatal(t, unix.Prlimit(s.pid(), unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: most}, nil))
+		fatal(t, unix.Prlimit(pid(), unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: most}, nil))
 	}
 	return disk{
 		what: "a limit on the size of files",
 		full: func() {
 			t.Helper()
-			info, err := os.Stat(filepath.Join(s.data, "kist.db"))
+			info, err := os.Stat(file)
 			fatal(t, err)
 			var now unix.Rlimit
-			fatal(t, unix.Prlimit(s.pid(), unix.RLIMIT_FSIZE, nil, &now))
+			fatal(t, unix.Prlimit(pid(), unix.RLIMIT_FSIZE, nil, &now))
 			size, most = uint64(info.Size()), now.Max
 			set(size)
 		},
 		free: func() { t.Helper(); set(most) },
-		stay: func() { s.wrap = []string{"prlimit", fmt.Sprintf("--fsize=%d:", size)} }, // from now on, which free undoes for the process
+		stay: func() { *wrap = []string{"prlimit", fmt.Sprintf("--fsize=%d:", size)} }, // from now on, which free undoes for the process
+		at:   filepath.Dir(file),
 	}
 }
 
@@ -116,17 +120,17 @@ func TestDiskFull(t *testing.T) {
 	t.Run("file system", func(t *testing.T) {
 		t.Parallel()
 		s := newServer(t, filepath.Join(t.TempDir(), "data"))
-		d, ok := tmpfs(t, s)
+		d, ok := tmpfs(t, s.data, &s.wrap, s.kill)
 		if !ok {
 			t.Log("the same is tested with a limit on the size of files")
-			d = fileLimit(t, s)
+			d = fileLimit(t, filepath.Join(s.data, "kist.db"), &s.wrap, s.pid)
 		}
 		diskFull(t, s, d)
 	})
 	t.Run("file limit", func(t *testing.T) {
 		t.Parallel()
 		s := newServer(t, filepath.Join(t.TempDir(), "data"))
-		diskFull(t, s, fileLimit(t, s))
+		diskFull(t, s, fileLimit(t, filepath.Join(s.data, "kist.db"), &s.wrap, s.pid))
 	})
 }
 

@@ -68,7 +68,7 @@ func (p *peer) hello() (*wire.Transcript, error) {
 	}
 	s, ok := m.(*wire.SHello)
 	if !ok {
-		return nil, fmt.Errorf("%v instead of SHELLO", m.Type())
+		return nil, fmt.Errorf("%+v instead of SHELLO", m)
 	}
 	return &wire.Transcript{Audience: h.Audience, Proto: h.Proto, ClientNonce: h.Nonce, ServerNonce: s.Nonce, Server: s.Server, Binding: s.Binding, Time: s.Time}, nil
 }
