@@ -10,8 +10,11 @@ import (
 
 // ready says why the server should not be sent work, nil if it should. Anybody can
 // ask, so it tells no more than that.
-func ready(server *secondary.Server, data *secondary.DataDir, minFree uint64) error {
+func ready(server *secondary.Server, data *secondary.DataDir, disk *probe, minFree uint64) error {
 	if err := server.Ready(); err != nil {
+		return err
+	}
+	if err := disk.check(); err != nil {
 		return err
 	}
 	if minFree == 0 {

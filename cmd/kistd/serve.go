@@ -129,7 +129,8 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		return err
 	}
 	host, _, _ := net.SplitHostPort(conf.listen)
-	isReady := func() error { return ready(server, data, conf.minFree) }
+	disk := newProbe(conf.data, log)
+	isReady := func() error { return ready(server, data, disk, conf.minFree) }
 	web := newHTTPServer(&front.Handler{
 		Sessions:    server,
 		Ready:       isReady,
