@@ -35,6 +35,7 @@ func (b *bench) restore(ctx context.Context) error {
 			speed := float64(r.Records) / r.Ready.Seconds()
 			b.mark(fmt.Sprintf("restore of %d from a checkpoint, ready", n), fmt.Sprintf("%.0f/s  (%s)", speed, show(r.Ready)), "60,000/s", speed >= 60_000)
 			b.mark("  peak RssAnon of the device", mib(r.Peak), "100 MiB", r.Peak < 100<<20)
+			b.mark("  RssAnon of the secondary, at the peak over before", mib(r.Cost), "32 MiB", r.Cost < 32<<20)
 			row("  history verified after", fmt.Sprintf("%s, %d commits", show(r.Whole), r.Commits))
 			peaks = append(peaks, r.Peak)
 			if n > b.large {
@@ -44,6 +45,7 @@ func (b *bench) restore(ctx context.Context) error {
 				return err
 			}
 			row("  the same by the whole log", fmt.Sprintf("%.0f/s  (%s)", float64(r.Records)/r.Ready.Seconds(), show(r.Ready)))
+			b.mark("    RssAnon of the secondary", mib(r.Cost), "32 MiB", r.Cost < 32<<20)
 			return nil
 		})
 		if err != nil {
@@ -136,7 +138,11 @@ func (b *bench) restoring(ctx context.Context, name string, write func(v *vault.
 		}
 		to := filepath.Join(dir, fmt.Sprintf("restored-%d", n))
 		defer os.RemoveAll(to)
-		return restoreAway(to, restoreOrder{Root: ada.root.Text(), Invite: ada.invite.String(), Whole: whole, Name: fmt.Sprint("restored ", n)})
+		before := rssAnon(place.cmd.Process.Pid)
+		peak := watchMemory(place.cmd.Process.Pid)
+		r, err := restoreAway(to, restoreOrder{Root: ada.root.Text(), Invite: ada.invite.String(), Whole: whole, Name: fmt.Sprint("restored ", n)})
+		r.Cost = peak().anon - before
+		return r, err
 	})
 }
 
@@ -152,6 +158,7 @@ type (
 		Commits      uint64
 		Bytes        int64 // of the lines in both directions, until it can be used
 		Peak         int64 // RssAnon until then
+		Cost         int64 // RssAnon of the secondary, at the peak of all this over before
 	}
 )
 
