@@ -2,4 +2,4 @@
 
 package main
 
-func descriptors() int { return manyDescriptors }
+func descriptors() int { return maxDescriptors }

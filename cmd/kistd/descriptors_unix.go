@@ -4,11 +4,12 @@ package main
 
 import "syscall"
 
-// descriptors returns how many files and connections this process may have open.
+// descriptors returns how many files and connections this process may have open. The
+// runtime has raised the limit at its start, as far as that is allowed.
 func descriptors() int {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
-		return manyDescriptors
+		return maxDescriptors
 	}
-	return int(min(uint64(r.Cur), manyDescriptors))
+	return int(min(uint64(r.Cur), maxDescriptors))
 }

@@ -118,7 +118,10 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	}
 
 	// 3. The server, and what a browser is shown.
-	sessions, _ := room(descriptors())
+	sessions, _ := room(descriptors(), int(conf.sessions))
+	if sessions < int(conf.sessions) {
+		log.Warn("the limit on open files has no room for as many sessions as are set; raise LimitNOFILE= in the unit, or ulimit -n", "sessions", sessions, "set", conf.sessions, "limit", descriptors())
+	}
 	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log,
 		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits(), MaxConns: sessions})
 	if err != nil {
@@ -178,7 +181,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		}
 	}
 	log.Info("listening", "address", listener.Addr().String(), "url", address.URL, "binding", address.Binding.String(),
-		"certificate", certificate.kind, "server-key", data.Key().Public().String(), "version", versionText(), "settings", conf.file)
+		"certificate", certificate.kind, "server-key", data.Key().Public().String(), "version", versionText(), "sessions", sessions, "settings", conf.file)
 
 	// 6. Serve, and stop in order: the sessions, then connections, then the store.
 	failed := make(chan error, 1)
@@ -238,7 +241,7 @@ func stop(server *secondary.Server, web *http.Server, served <-chan error, log *
 // newHTTPServer returns the server of the public listener. A connection has one
 // request, or becomes a session.
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
-	_, waiting := room(descriptors())
+	_, waiting := room(descriptors(), defaultSessions)
 	return &http.Server{
 		Handler:           h,
 		ConnState:         front.NewGate(waiting).ConnState,

@@ -161,6 +161,14 @@ func (c *config) needData() error {
 	return nil
 }
 
+// needSessions checks that there can be some.
+func (c *config) needSessions() error {
+	if c.sessions < 1 || c.sessions > maxSessions {
+		return usagef("--sessions: a number from 1 to %d", maxSessions)
+	}
+	return nil
+}
+
 // needRetention checks that setting.
 func (c *config) needRetention() error {
 	if c.retention == 0 {

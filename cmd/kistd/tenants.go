@@ -19,6 +19,7 @@ type tenantLimits struct {
 	quotaBytes                uint64
 	quotaCommits              uint32
 	quotaDevices              uint32
+	sessions                  uint32
 	addressConns, addressRate uint32
 }
 
@@ -36,6 +37,9 @@ func (c *config) tenants(t *settings.Table) {
 		"`NUMBER` of commits that a vault may have", "0 is no limit.")
 	t.Add("quota-devices", settings.Number(&c.quotaDevices, 0),
 		"`NUMBER` of devices that a vault may have", "0 is no limit but that of every vault, 64.")
+	t.Add("sessions", settings.Number(&c.sessions, defaultSessions),
+		"`NUMBER` of devices that may be connected at a time",
+		"Further ones are told to come back. One that does nothing takes some 20 KiB of memory, with TLS 30, and a file descriptor: where the limit on these (LimitNOFILE= in the unit) has no room for all, the log says so at the start.")
 	t.Add("address-connections", settings.Number(&c.addressConns, 256),
 		"`NUMBER` of connections that one address may have open", "0 is no limit. For IPv6 the first 64 bits are the address; this machine is not limited.")
 	t.Add("address-rate", settings.Number(&c.addressRate, 10),

@@ -17,6 +17,7 @@ import (
 var (
 	signIns = flag.Int("stress.n", 20_000, "bad sign-ins")
 	silent  = flag.Int("stress.silent", 5_000, "connections that say nothing")
+	idle    = flag.Int("stress.idle", 1000, "sessions that do nothing")
 	long    = flag.Bool("stress.long", false, "wait until idle sessions are cut off, which takes some minutes")
 	all     = flag.Bool("stress.all", os.Getenv("KIST_STRESS_ALL") != "", "fail where something that a test needs is missing")
 )

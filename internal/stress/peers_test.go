@@ -338,6 +338,9 @@ func TestFewDescriptors(t *testing.T) {
 	s.start()
 	p := meet(t, s)
 	a, b := p.device(), p.device()
+	if said := "no room for as many sessions as are set"; !strings.Contains(s.log.String(), said) {
+		t.Errorf("its log does not say %q: %s", said, s.log)
+	}
 	p.write(a, 100)
 	p.sync(a, b)
 	before := s.descriptors()

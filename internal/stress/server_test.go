@@ -66,7 +66,13 @@ func newServer(t testing.TB, data string, args ...string) *server {
 		if l, err := net.Listen("tcp", addr); err == nil {
 			fatal(t, l.Close())
 			s := &server{t: t, data: data, addr: addr, args: append([]string{"--min-free", "0"}, args...)}
-			t.Cleanup(s.kill)
+			t.Cleanup(func() {
+				if t.Failed() && s.log != nil {
+					text := s.log.String()
+					t.Logf("the end of what kistd has said:\n%s", text[max(0, len(text)-4000):])
+				}
+				s.kill()
+			})
 			return s
 		}
 	}
