@@ -259,10 +259,11 @@ func (s *server) goroutines() (n int, text string) {
 func (s *server) watchMemory(limit int64) (over func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int64)
+	pid := s.pid()
 	go func() {
 		var peak int64
 		for {
-			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid()))
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 			if err == nil {
 				if m := regexp.MustCompile(`RssAnon:\s*(\d+) kB`).FindSubmatch(b); m != nil {
 					n, _ := strconv.ParseInt(string(m[1]), 10, 64)
