@@ -79,7 +79,7 @@ func TestPublicPages(t *testing.T) {
 				text   string
 			}{
 				"/": {200, "kist secondary"}, "/healthz": {200, "ok\n"}, "/readyz": {200, "ready\n"}, "/version": {200, "kist.v1"},
-				"/metrics": {404, ""}, "/debug/pprof/": {404, ""},
+				"/metrics": {404, ""}, "/debug/pprof/": {404, ""}, "/invite": {404, ""}, "/vaults": {404, ""}, "/backup": {404, ""}, "/level": {404, ""},
 			} {
 				if status, body := get(t, p.web()+path); status != want.status || !strings.Contains(body, want.text) {
 					t.Errorf("%s: %d, %q", path, status, body)
