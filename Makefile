@@ -81,7 +81,7 @@ damage:
 
 stress:
 	@.ci/need go strace
-	go test ./internal/stress -count=1 -v -stress.all -stress.long -stress.n=1000000 -timeout 24h
+	go test ./internal/stress -count=1 -v -stress.all -stress.long -stress.n=1000000 -stress.idle=10000 -timeout 24h
 
 fuzz:
 	@.ci/need go
