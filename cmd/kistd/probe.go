@@ -53,7 +53,11 @@ func (p *probe) check() error {
 	select {
 	case <-ended:
 	case <-late.C:
-		return errSlowDisk
+		select {
+		case <-ended: // also
+		default:
+			return errSlowDisk
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
