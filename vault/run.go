@@ -369,7 +369,8 @@ func retry(err error) (time.Duration, bool) {
 		ok := e.Action == wire.ActionRetry || e.Action == wire.ActionRetryAfter
 		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
 	case errors.As(err, &other), errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable),
-		errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, wire.ErrShutdown), errors.Is(err, wire.ErrInternal): // as a secondary says that has not proved itself yet: without what to do
 		return 0, true
 	case noRoom(err):
 		return mendTime, true

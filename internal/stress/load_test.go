@@ -40,10 +40,15 @@ func TestKillUnderLoad(t *testing.T) {
 	var running, writing sync.WaitGroup
 	var mu sync.Mutex
 	var taken uint64 // commits that the server has acknowledged
+	states := make([]vault.Progress, len(devices))
 	over := make(chan struct{})
 	for i, v := range devices {
 		running.Go(func() {
-			err := v.Run(ctx, vault.SyncOptions{})
+			err := v.Run(ctx, vault.SyncOptions{Progress: func(pr vault.Progress) {
+				mu.Lock()
+				defer mu.Unlock()
+				states[i] = pr
+			}})
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("device %d does not go on: %v", i, err)
 			}
@@ -100,13 +105,15 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 	close(over)
 	writing.Wait()
-	for _, v := range devices {
+	for i, v := range devices {
 		eventually(t, func() error {
 			st, err := v.Status(t.Context())
 			fatal(t, err)
 			if st.Pending > 0 {
 				v.SyncNow()
-				return fmt.Errorf("%d changes are not sent", st.Pending)
+				mu.Lock()
+				defer mu.Unlock()
+				return fmt.Errorf("device %d: %d changes are not sent, and its state is %+v", i, st.Pending, states[i])
 			}
 			return nil
 		})
