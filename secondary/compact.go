@@ -11,6 +11,10 @@ import (
 // day is how often a server compacts.
 const day = 24 * time.Hour
 
+// daysAgo returns the time so many days ago. A [time.Duration] does not hold all numbers
+// of days that can be set.
+func (c *Config) daysAgo(n uint32) time.Time { return c.Now().UTC().AddDate(0, 0, -int(n)) }
+
 // Compact is that of the engine. Vaults for which there may be room now are tried
 // again, see [Server.MadeRoom].
 func (s *Server) Compact(ctx context.Context, before time.Time) (engine.Compacted, error) {
@@ -43,7 +47,7 @@ func (s *Server) CompactDaily(ctx context.Context) {
 		case <-timer.C:
 		}
 		c := &s.config
-		done, err := s.Compact(ctx, c.Now().Add(-time.Duration(c.RetentionDays)*day))
+		done, err := s.Compact(ctx, c.daysAgo(c.RetentionDays))
 		if err != nil && !errors.Is(err, context.Canceled) {
 			c.Logger.Error("compaction", "err", err)
 			s.noteTrouble(err)
@@ -51,7 +55,7 @@ func (s *Server) CompactDaily(ctx context.Context) {
 		if done.Blobs+done.Objects > 0 {
 			c.Logger.Info("compacted", "blobs", done.Blobs, "objects", done.Objects, "bytes", done.Bytes)
 		}
-		gone, err := c.Engine.Remove(ctx, c.Now().Add(-time.Duration(c.DeletedDays)*day))
+		gone, err := c.Engine.Remove(ctx, c.daysAgo(c.DeletedDays))
 		if err != nil && !errors.Is(err, context.Canceled) {
 			c.Logger.Error("removing deleted vaults", "err", err)
 		}

@@ -21,6 +21,9 @@ func (c *config) check() error {
 	if c.deleted == 0 {
 		return usagef("--deleted: at least one day: somebody may have second thoughts")
 	}
+	if c.deleted > maxDays {
+		return usagef("--deleted: at most %d days", maxDays)
+	}
 	if _, _, err := newLogger(nil, c.logFormat, c.logLevel); err != nil {
 		return err
 	}

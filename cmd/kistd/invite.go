@@ -30,6 +30,9 @@ It holds a secret: send it in a way that only the person it is for can read.`,
 			if q.Uses == 0 || q.Days == 0 {
 				return usagef("--uses and --days: at least one")
 			}
+			if q.Days > maxDays {
+				return usagef("--days: at most %d", maxDays)
+			}
 			q.Quota = quota.given(c)
 			return conf.operate(c, func(client *admin.Client, _ bool) error {
 				a, err := client.Invite(c.Context(), q)

@@ -335,6 +335,8 @@ func TestRefusals(t *testing.T) {
 		"damaged store":           {serve("--data", damaged, "--listen", "127.0.0.1:0"), exitIntegrity, "damaged"},
 		"path too long":           {serve("--data", long, "--listen", "127.0.0.1:0"), exitUsage, "too long"},
 		"no retention":            {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "0"), exitUsage, "--retention"},
+		"endless retention":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "4000000000"), exitUsage, "--retention"},
+		"endlessly deleted":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--deleted", "4000000000"), exitUsage, "--deleted"},
 		"compact, no retention":   {[]string{"compact", "--data", dir, "--retention", "0"}, exitUsage, "--retention"},
 		"compact, no data":        {[]string{"compact"}, exitUsage, "--data"},
 		"compact, no directory":   {[]string{"compact", "--data", never}, exitNone, never},

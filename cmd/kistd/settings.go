@@ -169,10 +169,17 @@ func (c *config) needSessions() error {
 	return nil
 }
 
+// maxDays is as long as anything can be kept, or be good for: a hundred years, which
+// every clock and format here can count.
+const maxDays = 36_500
+
 // needRetention checks that setting.
 func (c *config) needRetention() error {
 	if c.retention == 0 {
 		return usagef("--retention: at least one day: a device that is away for less must find what it needs")
+	}
+	if c.retention > maxDays {
+		return usagef("--retention: at most %d days", maxDays)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestInviteTerms(t *testing.T) {
 	if code != 0 || strings.Count(out, "2.0 GiB, 1000 commits\n") != 2 || strings.Count(out, "9 devices\n") != 1 {
 		t.Errorf("vaults: exit %d, %s%s", code, out, stderr)
 	}
-	for _, args := range [][]string{{"--uses", "0"}, {"--days", "0"}, {"--quota-bytes", "-1"}, {"--quota-bytes", "x"}} {
+	for _, args := range [][]string{{"--uses", "0"}, {"--days", "0"}, {"--days", "200000"}, {"--quota-bytes", "-1"}, {"--quota-bytes", "x"}} {
 		if code, _, stderr := kistd(t, append([]string{"invite", "--data", dir}, args...)...); code != exitUsage {
 			t.Errorf("%q: exit %d, %s", args, code, stderr)
 		}

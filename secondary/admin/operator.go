@@ -95,7 +95,7 @@ type CompactQuestion struct {
 }
 
 func (o *Operator) compact(ctx context.Context, q CompactQuestion) (engine.Compacted, error) {
-	before := o.now().AddDate(0, 0, -int(q.Days))
+	before := o.now().UTC().AddDate(0, 0, -int(q.Days))
 	if o.Server != nil {
 		return o.Server.Compact(ctx, before)
 	}

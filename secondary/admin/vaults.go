@@ -55,7 +55,7 @@ func (o *Operator) vault(t *engine.Tenant) Vault {
 		v.Sessions = o.Server.Sessions(t.Vault)
 	}
 	if t.State == engine.StateDeleted {
-		gone := t.Since.Add(o.grace())
+		gone := t.Since.AddDate(0, 0, int(o.DeletedDays))
 		v.Gone = &gone
 	}
 	return v
@@ -174,7 +174,7 @@ type Removed struct {
 func (o *Operator) remove(ctx context.Context, q RemoveQuestion) (a Removed, err error) {
 	before := o.now()
 	if !q.Now {
-		before = before.Add(-o.grace())
+		before = before.UTC().AddDate(0, 0, -int(o.DeletedDays))
 	}
 	a.Vaults, err = o.Engine.Remove(ctx, before)
 	return a, err
@@ -184,6 +184,3 @@ func (o *Operator) remove(ctx context.Context, q RemoveQuestion) (a Removed, err
 func (c *Client) Remove(ctx context.Context, q RemoveQuestion) (Removed, error) {
 	return ask[Removed](ctx, c, "remove", q)
 }
-
-// grace is how long a deleted vault can be had back.
-func (o *Operator) grace() time.Duration { return time.Duration(o.DeletedDays) * 24 * time.Hour }

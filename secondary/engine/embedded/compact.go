@@ -36,7 +36,7 @@ func (e *Engine) Compact(ctx context.Context, before time.Time) (engine.Compacte
 	e.asked.next()
 	vaults, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
 	for i := 0; i < len(vaults) && err == nil; i++ {
-		if err = e.compactBlobs(ctx, vaults[i], uint64(before.UnixMilli()), &done); err == nil {
+		if err = e.compactBlobs(ctx, vaults[i], millis(before), &done); err == nil {
 			err = e.compactObjects(ctx, vaults[i], &done)
 		}
 	}

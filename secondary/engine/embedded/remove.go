@@ -24,7 +24,7 @@ func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err er
 	e.compactMu.Lock()
 	defer e.compactMu.Unlock()
 	due, err := e.vaults(func(r *tenant) bool {
-		return r.state == engine.StateDeleted && r.since <= uint64(before.UnixMilli())
+		return r.state == engine.StateDeleted && r.since <= millis(before)
 	})
 	for i := 0; i < len(due) && err == nil; i++ {
 		err = e.changeTenant(ctx, due[i], func(r *tenant) bool {

@@ -134,6 +134,10 @@ func (e *Engine) Tenant(ctx context.Context, vault keys.VaultID) (t *engine.Tena
 	return t, err
 }
 
+// millis returns a time in Unix ms, 0 for one before 1970: days are subtracted that
+// somebody has set, and may be more than there were.
+func millis(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }
+
 func fromMillis(ms uint64) time.Time { return time.UnixMilli(int64(ms)).UTC() }
 
 // EachTenant implements [engine.Tenants]. Each vault has a transaction of its own.
@@ -180,7 +184,7 @@ func (e *Engine) vaults(want func(r *tenant) bool) (all []keys.VaultID, err erro
 
 // Seen implements [engine.Tenants].
 func (e *Engine) Seen(ctx context.Context, vault keys.VaultID, now time.Time) error {
-	at := uint64(now.UnixMilli())
+	at := millis(now)
 	return e.changeTenant(ctx, vault, func(r *tenant) bool {
 		if at < r.seen+uint64(seenStep.Milliseconds()) {
 			return false
@@ -221,7 +225,7 @@ func (e *Engine) SetState(ctx context.Context, vault keys.VaultID, s engine.Stat
 		if r.state == s {
 			return false
 		}
-		r.state, r.since = s, uint64(now.UnixMilli())
+		r.state, r.since = s, millis(now)
 		return true
 	})
 }

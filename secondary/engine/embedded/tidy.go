@@ -38,7 +38,7 @@ func (e *Engine) Tidy(ctx context.Context, before time.Time, remove bool) (found
 		var over [][]byte
 		err := b.Scan(nil, func(k, v []byte) (bool, error) {
 			i, err := parseInvite(v)
-			if err == nil && i.expires < uint64(before.UnixMilli()) {
+			if err == nil && i.expires < millis(before) {
 				over = append(over, append([]byte(nil), k...))
 			}
 			return true, err

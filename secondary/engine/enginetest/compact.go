@@ -108,6 +108,7 @@ func testCompact(t *testing.T, e engine.Engine) {
 		blobs  int
 		want   [][]bool
 	}{
+		{-100 * 365 * day, 0, [][]bool{{true}, {true, true, true}, {true}, {true}, {true}}}, // before 1970
 		{day - time.Millisecond, 0, [][]bool{{true}, {true, true, true}, {true}, {true}, {true}}},
 		{day, 1, [][]bool{{true}, {false, true, true}, {true}, {true}, {true}}},
 		{day, 0, [][]bool{{true}, {false, true, true}, {true}, {true}, {true}}},

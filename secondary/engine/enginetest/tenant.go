@@ -235,6 +235,10 @@ func testRemove(t *testing.T, e engine.Engine) {
 	fatal(t, err)
 	fatal(t, e.SetState(ctx, v.ID(), engine.StateDeleted, now))
 
+	// Who keeps what is deleted for a hundred years keeps it.
+	if n, err := e.Remove(ctx, now.AddDate(-100, 0, 0)); n != 0 || err != nil {
+		t.Errorf("removed from before 1970: %d, %v", n, err)
+	}
 	// Cut off, and gone on with.
 	cut, cancel := context.WithCancel(ctx)
 	cancel()
