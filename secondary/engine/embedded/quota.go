@@ -11,6 +11,7 @@ import (
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -65,16 +66,25 @@ const (
 	reserveCommits = 1000
 )
 
+// quotaFor returns the vault's quota as it holds for a commit.
+func (e *Engine) quotaFor(tx *store.Tx, vault keys.VaultID, c *commitlog.Commit) (engine.Quota, error) {
+	r, err := getTenant(tx, vault)
+	if err != nil {
+		return engine.Quota{}, err
+	}
+	q := e.quota(r)
+	if frees(c) {
+		q.Bytes, q.Commits = more(q.Bytes, reserveBytes), more(q.Commits, reserveCommits)
+	}
+	return q, nil
+}
+
 // fits returns wire.ErrQuota unless a commit fits into the vault's quota, with those
 // of its objects that are still to come.
 func (e *Engine) fits(tx *store.Tx, l *store.Log, vault keys.VaultID, b *commitlog.Bundle) error {
-	r, err := getTenant(tx, vault)
+	q, err := e.quotaFor(tx, vault, b.Commit)
 	if err != nil {
 		return err
-	}
-	q := e.quota(r)
-	if frees(b.Commit) {
-		q.Bytes, q.Commits = more(q.Bytes, reserveBytes), more(q.Commits, reserveCommits)
 	}
 	if q.Commits > 0 && l.Size() >= q.Commits {
 		return quotaError("commits")
@@ -82,15 +92,7 @@ func (e *Engine) fits(tx *store.Tx, l *store.Log, vault keys.VaultID, b *commitl
 	if q.Bytes == 0 {
 		return nil
 	}
-	used, err := logBytes(tx, vault, l)
-	if err != nil {
-		return err
-	}
-	objects, err := e.objectBytes(vault)
-	if err != nil {
-		return err
-	}
-	used += objects + uint64(b.EncodedSize())
+	n := uint64(b.EncodedSize())
 	for i := range b.Commit.Changes {
 		ch := &b.Commit.Changes[i]
 		if !ch.HasObject() {
@@ -101,13 +103,36 @@ func (e *Engine) fits(tx *store.Tx, l *store.Log, vault keys.VaultID, b *commitl
 			return err
 		}
 		if !whole && ch.ObjectSize > have {
-			used += ch.ObjectSize - have
+			n += ch.ObjectSize - have
 		}
 	}
-	if used > q.Bytes {
-		return quotaError("bytes")
+	return e.bytesFit(tx, l, vault, q, n)
+}
+
+// blobsFit returns wire.ErrQuota unless n bytes of blobs fit into the vault's quota that
+// come later than their commit.
+func (e *Engine) blobsFit(tx *store.Tx, l *store.Log, vault keys.VaultID, c *commitlog.Commit, n uint64) error {
+	q, err := e.quotaFor(tx, vault, c)
+	if err != nil || n == 0 {
+		return err
 	}
-	return nil
+	return e.bytesFit(tx, l, vault, q, n)
+}
+
+// bytesFit returns wire.ErrQuota unless n bytes more fit into a quota.
+func (e *Engine) bytesFit(tx *store.Tx, l *store.Log, vault keys.VaultID, q engine.Quota, n uint64) error {
+	if q.Bytes == 0 {
+		return nil
+	}
+	used, err := logBytes(tx, vault, l)
+	if err != nil {
+		return err
+	}
+	objects, err := e.objectBytes(vault)
+	if err == nil && used+objects+n > q.Bytes {
+		err = quotaError("bytes")
+	}
+	return err
 }
 
 // frees reports whether a commit is one that is needed to come back below a quota.

@@ -91,21 +91,29 @@ func (e *Engine) refill(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *
 	if commitlog.LeafHash(header) != b.Commit.Leaf() {
 		return refuse(commitlog.ErrFork, "another commit is there")
 	}
+	at := func(i int) commitlog.ChangeID { return commitlog.ChangeID{Commit: b.ID, Index: uint16(i)} }
 	came := int64(0)
 	for i, blob := range b.Blobs {
 		if blob == nil {
 			continue
 		}
-		id := commitlog.ChangeID{Commit: b.ID, Index: uint16(i)}
-		_, there, err := l.Entry(id)
-		if err != nil {
+		if _, there, err := l.Entry(at(i)); err != nil {
 			return nil, err
-		}
-		if err := l.SetBlob(id, blob); err != nil {
-			return nil, err
-		}
-		if there == nil {
+		} else if there == nil {
 			came += int64(len(blob))
+		}
+	}
+	if err := e.blobsFit(tx, l, r.Vault, b.Commit, uint64(came)); err != nil && wire.CodeOf(err) == 0 {
+		return nil, err
+	} else if err != nil {
+		return err, nil
+	}
+	for i, blob := range b.Blobs {
+		if blob == nil {
+			continue
+		}
+		if err := l.SetBlob(at(i), blob); err != nil {
+			return nil, err
 		}
 	}
 	if err := addDropped(tx, r.Vault, -came); err != nil {

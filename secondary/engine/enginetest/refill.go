@@ -47,6 +47,16 @@ func testRefill(t *testing.T, e engine.Engine) {
 	if _, blob, err := e.Change(ctx, v.ID(), lost); blob != nil || err != nil {
 		t.Errorf("a blob that was left out: %d bytes, %v", len(blob), err)
 	}
+	// A blob that comes later needs room as any other.
+	full := tenant(t, e, v).Used.Bytes() + commitlog.MinBlob
+	fatal(t, e.SetQuota(ctx, v.ID(), &engine.Quota{Bytes: full - 1}))
+	if size, err := refill(nil, b1); size != 3 || !errors.Is(err, wire.ErrQuota) {
+		t.Errorf("over the quota: %d, %v", size, err)
+	}
+	if size, err := refill(nil, b2); size != 3 || err != nil {
+		t.Errorf("what is there, where there is no room: %d, %v", size, err)
+	}
+	fatal(t, e.SetQuota(ctx, v.ID(), &engine.Quota{Bytes: full}))
 	if size, err := refill(nil, b1); size != 3 || err != nil {
 		t.Errorf("again: %d, %v", size, err)
 	}
