@@ -149,6 +149,25 @@ func TestUnbind(t *testing.T) {
 	b.download(2, 2)
 }
 
+// Who binds and unbinds and takes no answers is cut off, before they are many.
+func TestBindsUnderWay(t *testing.T) {
+	l, d := testLog(t, nil)
+	s := l.f.directDevice(l.Vault, d[0])
+	bind, unbind := &wire.Bind{Root: l.Root(0)}, &wire.Unbind{}
+	for range 3 * wire.MaxBinds {
+		s.tell(bind)
+		says[*wire.Bound](s)
+		s.tell(unbind)
+		says[*wire.Unbound](s)
+	}
+	for range wire.MaxBinds / 2 {
+		if a, b := s.tell(bind), s.tell(unbind); len(a)+len(b) > 0 {
+			t.Fatalf("answered with %+v, %+v", a, b)
+		}
+	}
+	s.ends(bind, wire.ErrProtocol)
+}
+
 // Left tells how much is still to come, exactly where nothing is left out.
 func TestLeft(t *testing.T) {
 	f := start(t, nil)

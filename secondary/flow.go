@@ -17,7 +17,7 @@ const downloadFrame = 1 << 20
 // flow is what a session sends at the line's own speed.
 type flow struct {
 	mu      sync.Mutex
-	words   []wire.Message // BOUND and UNBOUND, before all else
+	words   []wire.Message // BOUND and UNBOUND, before all else; at most wire.MaxBinds
 	fetches []*wire.Fetch  // to be answered
 	log     *logFlow       // nil: not bound
 	state   *stateFlow     // nil: no SNAPSHOT is under way
@@ -40,6 +40,16 @@ func (f *flow) bound() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.log != nil
+}
+
+// mayBind returns an error where a client asks for more than it takes answers to.
+func (f *flow) mayBind() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.words) >= wire.MaxBinds {
+		return fmt.Errorf("%w: more than %d BIND and UNBIND under way", wire.ErrProtocol, wire.MaxBinds)
+	}
+	return nil
 }
 
 // unbind stops following the log and says words instead.
@@ -84,6 +94,9 @@ func (f *flow) stop() {
 func (s *Session) bind(ctx context.Context, m *wire.Bind) error {
 	if s.flow.bound() {
 		return fmt.Errorf("%w: BIND while bound", wire.ErrProtocol)
+	}
+	if err := s.flow.mayBind(); err != nil {
+		return err
 	}
 	log := &logFlow{live: m.Flags&wire.BindLive != 0, cancel: func() {}}
 	if log.live { // before the size is read, so that nothing falls in between
@@ -141,6 +154,9 @@ func (s *Session) grown(size uint64) {
 func (s *Session) unbind() error {
 	if !s.flow.bound() {
 		return fmt.Errorf("%w: UNBIND without BIND", wire.ErrProtocol)
+	}
+	if err := s.flow.mayBind(); err != nil {
+		return err
 	}
 	s.parts = wire.Assembler{} // what is half here will not go on
 	s.flow.unbind(&wire.Unbound{})

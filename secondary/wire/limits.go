@@ -59,6 +59,9 @@ const (
 	// MaxMarks is the number of MARK requests that a device may have under way.
 	MaxMarks = 16
 
+	// MaxBinds is the number of BIND and UNBIND that a device may have under way.
+	MaxBinds = 16
+
 	// MaxProof is the number of hashes in a consistency proof: one for each
 	// level of the largest log's tree, and one.
 	MaxProof = 41
