@@ -41,8 +41,14 @@ func (s *Session) refill(ctx context.Context, m *wire.Refill) (wire.Message, err
 		return nil, err
 	}
 	c.Hub.Publish(s.vault(), size)
-	if err == nil && m.Control != nil && m.Control.Moved == wire.MovedHere {
-		s.server.tellMoved(s.vault(), m.Control, size)
+	if err == nil && m.Control != nil {
+		if m.Control.Moved == wire.MovedHere {
+			s.server.tellMoved(s.vault(), m.Control, size)
+		}
+		// A backup that is in use again may have let in whom this commit revokes.
+		if err := s.endRevoked(ctx, m.Control); err != nil {
+			return nil, err
+		}
 	}
 	reply := &wire.Refilled{Size: size}
 	if err != nil {

@@ -258,3 +258,22 @@ func TestIdle(t *testing.T) {
 		p.bind(v, 1, 0)
 	})
 }
+
+// A revocation that the secondary had lost, and is sent again, ends sessions as one that
+// is new does.
+func TestRefilledRevocation(t *testing.T) {
+	f := start(t, nil)
+	v, devices := f.vault(2)
+	gone, stays := f.device(v, devices[0]), f.device(v, devices[1])
+	gone.bind(v, 1, wire.BindLive)
+	owner := f.dial(client.Owner(v.Authority))
+	b, c := v.ControlCommit(devices[0].Registration(true))
+	b.ID = 2
+	owner.send(&wire.Refill{Control: c, Items: wire.Cut(rawvault.Encode(b))})
+	if m := receive[*wire.Refilled](owner); m.Size != 2 || m.Code != 0 {
+		t.Fatalf("refilled: %+v", m)
+	}
+	gone.fails(commitlog.ErrRevoked)
+	stays.send(&wire.Fetch{Request: 1, Commit: 1, Length: 1})
+	receive[*wire.Blobs](stays)
+}
