@@ -11,8 +11,7 @@ const (
 )
 
 // room returns how many connections a server takes that may have so many files open:
-// sessions, of which there are at most as many as wanted, and such as have not asked for
-// one yet. What is left is for files, which nobody from outside is to use up.
+// sessions, of which there are at most as many as wanted, and such as are none. What is left is for files, which nobody from outside is to use up.
 func room(descriptors, wanted int) (sessions, waiting int) {
 	left := descriptors - min(64, descriptors/4)
 	waiting = max(1, min(1024, left/4))

@@ -7,10 +7,9 @@ import (
 	"sync"
 )
 
-// A Gate bounds the connections that have not asked for anything yet. Where there are
-// more, the one that has been silent for longest is closed: whoever opens many and says
-// nothing loses them, and who comes to ask gets through. Its ConnState is to be the
-// http.Server's.
+// A Gate bounds the connections that are no sessions. Where there are more, the oldest is
+// closed: whoever opens many and says nothing, asks slowly, or has asked and stays, loses
+// them, and who comes to ask gets through. Its ConnState is to be the http.Server's.
 type Gate struct {
 	max int
 
@@ -24,29 +23,30 @@ func NewGate(max int) *Gate {
 	return &Gate{max: max, waiting: list.New(), places: make(map[net.Conn]*list.Element)}
 }
 
-// ConnState notes what becomes of a connection.
+// ConnState notes what becomes of a connection. A session takes its own over.
 func (g *Gate) ConnState(c net.Conn, s http.ConnState) {
-	if s == http.StateNew {
-		if silent := g.enter(c); silent != nil {
-			silent.Close()
+	switch s {
+	case http.StateNew:
+		if oldest := g.enter(c); oldest != nil {
+			oldest.Close()
 		}
-		return
+	case http.StateHijacked, http.StateClosed:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.leave(c)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.leave(c)
 }
 
 // enter takes a connection in and returns the one that has to go for it, nil for none.
-func (g *Gate) enter(c net.Conn) (silent net.Conn) {
+func (g *Gate) enter(c net.Conn) (oldest net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.waiting.Len() >= g.max {
-		silent = g.waiting.Front().Value.(net.Conn)
-		g.leave(silent)
+		oldest = g.waiting.Front().Value.(net.Conn)
+		g.leave(oldest)
 	}
 	g.places[c] = g.waiting.PushBack(c)
-	return silent
+	return oldest
 }
 
 // leave takes a connection out, if it is here. mu is held.

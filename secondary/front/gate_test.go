@@ -1,6 +1,7 @@
 package front_test
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -11,47 +12,57 @@ import (
 	"github.com/kistvault/kist/secondary/front"
 )
 
-// Connections that say nothing give way to those that come after, the oldest first;
-// who has asked stays.
+// Connections that are no sessions give way to those that come after, the oldest first,
+// whatever they have asked; a session stays, and so does who comes and asks.
 func TestGate(t *testing.T) {
-	asked := make(chan struct{})
+	session := make(chan net.Conn, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/long" {
-			asked <- struct{}{}
-			<-asked
+		if r.URL.Path == "/session" {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+			}
+			session <- c
 		}
 	}))
 	s.Config.ConnState = front.NewGate(3).ConnState
 	s.Start()
 	defer s.Close()
-	dial := func() net.Conn {
+	dial := func(say string) net.Conn {
 		c, err := net.Dial("tcp", s.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
+		io.WriteString(c, say)
 		return c
 	}
-	long := dial()
-	io.WriteString(long, "GET /long HTTP/1.0\r\n\r\n")
-	<-asked
-	var silent []net.Conn
-	for range 8 {
-		silent = append(silent, dial())
+	stays := dial("GET /session HTTP/1.1\r\nHost: a\r\n\r\n")
+	taken := <-session
+	defer taken.Close()
+
+	idle := dial("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r, err := http.ReadResponse(bufio.NewReader(idle), nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, c := range silent[:5] {
+	r.Body.Close()
+	old := []net.Conn{idle, dial("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"), dial("GET / HT"), dial(""), dial("")}
+	last := []net.Conn{dial(""), dial(""), dial("")}
+	for i, c := range old {
 		if _, err := c.Read(make([]byte, 1)); err == nil || !errors.Is(err, io.EOF) && !isReset(err) {
-			t.Errorf("a silent connection: %v, want it to be closed", err)
+			t.Errorf("connection %d: %v, want it to be closed", i, err)
 		}
 	}
-	asked <- struct{}{}
-	for _, c := range append(silent[5:], long) {
-		if c != long {
-			io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
-		}
+	for _, c := range last {
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 		if b, err := io.ReadAll(c); err != nil || len(b) == 0 {
 			t.Errorf("who asks: %q, %v", b, err)
 		}
+	}
+	io.WriteString(taken, "x")
+	if _, err := stays.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the session: %v", err)
 	}
 }
 
