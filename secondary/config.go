@@ -49,7 +49,8 @@ type Config struct {
 	RetentionDays uint32
 	// DeletedDays is how long a deleted vault can be had back. 0: 7 days.
 	DeletedDays uint32
-	// MaxConns is how many connections there may be at a time. 0: 4096.
+	// MaxConns is how many connections there may be at a time. One more takes the
+	// place of the oldest that has not signed in. 0: 4096.
 	MaxConns int
 	// Limits are those of one address, and of one vault.
 	Limits Limits

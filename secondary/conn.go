@@ -24,6 +24,7 @@ type conn struct {
 	from    netip.Addr // where it comes from, …
 	counts  bool       // … where that counts
 	started bool       // both goroutines; guarded by server.connsMu
+	place   uint64     // those that came later have higher ones
 
 	replies  chan wire.Message            // from the reader to the writer
 	held     wire.Message                 // the writer's: an answer that something goes before; nil: none
@@ -77,19 +78,20 @@ func (c *conn) serve() error {
 			c.pause()
 		}
 		came := time.Now()
-		for _, m := range c.session.Handle(c.server.ctx, frame) {
+		replies := c.session.Handle(c.server.ctx, frame)
+		if !signedIn && c.session.SignedIn() {
+			signedIn = true
+			vault := c.session.vault()
+			c.vault.Store(&vault)
+			c.frames.SignedIn()
+		}
+		for _, m := range replies {
 			if _, refused := m.(*wire.Fail); refused {
 				// Every refusal takes the same time, whatever there was to look
 				// up and to verify.
 				time.Sleep(time.Until(came.Add(refuseTime)))
 			}
 			c.say(m)
-		}
-		if !signedIn && c.session.SignedIn() {
-			signedIn = true
-			vault := c.session.vault()
-			c.vault.Store(&vault)
-			c.frames.SignedIn()
 		}
 		c.wake()
 	}

@@ -42,6 +42,7 @@ type Server struct {
 
 	connsMu  sync.Mutex
 	conns    map[*conn]struct{}
+	entered  uint64             // connections that ever were in conns
 	from     map[netip.Addr]int // connections of each address that is limited
 	closing  bool
 	finished sync.WaitGroup // the goroutines of all connections
@@ -152,19 +153,48 @@ func tooMany(w http.ResponseWriter, wait time.Duration) {
 // admit makes room for a connection and returns 0, or the HTTP status that says why
 // there is none.
 func (s *Server) admit(c *conn) int {
+	oldest, status := s.enter(c)
+	if oldest != nil {
+		oldest.frames.Close()
+	}
+	return status
+}
+
+// enter is admit. Where it returns a connection, that has given way and is to be closed.
+func (s *Server) enter(c *conn) (oldest *conn, status int) {
 	s.connsMu.Lock()
 	defer s.connsMu.Unlock()
-	if s.closing || len(s.conns) >= s.config.MaxConns {
-		return http.StatusServiceUnavailable
+	if s.closing {
+		return nil, http.StatusServiceUnavailable
+	}
+	if c.counts && s.config.Limits.Conns >= 0 && s.from[c.from] >= s.config.Limits.Conns {
+		return nil, http.StatusTooManyRequests
+	}
+	if len(s.conns) >= s.config.MaxConns {
+		if oldest = s.oldestStranger(); oldest == nil {
+			return nil, http.StatusServiceUnavailable
+		}
+		s.forget(oldest)
 	}
 	if c.counts {
-		if n := s.from[c.from]; s.config.Limits.Conns >= 0 && n >= s.config.Limits.Conns {
-			return http.StatusTooManyRequests
-		}
 		s.from[c.from]++
 	}
+	s.entered++
+	c.place = s.entered
 	s.conns[c] = struct{}{}
-	return 0
+	return oldest, 0
+}
+
+// oldestStranger returns the connection that has not signed in for longest, nil for none:
+// whoever has addresses enough to take every place with such as never do keeps nobody
+// out who does. connsMu is held.
+func (s *Server) oldestStranger() (oldest *conn) {
+	for c := range s.conns {
+		if c.started && c.vault.Load() == nil && (oldest == nil || c.place < oldest.place) {
+			oldest = c
+		}
+	}
+	return oldest
 }
 
 // forget takes a connection out. connsMu is held.

@@ -170,22 +170,45 @@ func TestNotWebSocket(t *testing.T) {
 	}
 }
 
+// Where there is no room, who has not signed in gives way, the oldest first, and nobody
+// else.
 func TestMaxConns(t *testing.T) {
-	f := start(t, func(c *secondary.Config) { c.MaxConns = 2 })
-	v, devices := f.vault(1)
+	f := start(t, func(c *secondary.Config) { c.MaxConns = 3 })
+	v, devices := f.vault(4)
 	for f.server.Conns() > 0 { // the owner's
 		time.Sleep(time.Millisecond)
 	}
-	a := dialRaw(t, f)
-	dialRaw(t, f)
-	if err := client.Probe(f.ctx, f.client); !errors.Is(err, wire.ErrBusy) {
-		t.Errorf("one connection too many: %v, want ErrBusy", err)
+	f.device(v, devices[0])
+	var strangers []*raw
+	for range 5 {
+		r := dialRaw(t, f)
+		r.hello()
+		strangers = append(strangers, r)
 	}
-	a.Close()
+	for _, r := range strangers[:3] {
+		if _, err := r.tryRead(); err == nil {
+			t.Error("it is there still")
+		}
+	}
+	for i, r := range strangers[3:] {
+		r.send(&wire.Ping{}) // which cannot come here
+		if e, ok := r.message().(*wire.Error); !ok || e.Code != wire.CodeProtocol {
+			t.Errorf("stranger %d is told %+v", i, e)
+		}
+		r.Close()
+	}
 	for f.server.Conns() > 1 {
 		time.Sleep(time.Millisecond)
 	}
-	f.device(v, devices[0])
+	dialRaw(t, f).hello()
+	f.device(v, devices[1])
+	f.device(v, devices[2])
+	if n := f.server.Conns(); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+	if _, err := client.Dial(f.ctx, f.client, client.Device(v.ID(), devices[3].ID, devices[3].Auth)); !errors.Is(err, wire.ErrBusy) {
+		t.Errorf("one too many, where all have signed in: %v, want ErrBusy", err)
+	}
 }
 
 func TestTooManyRequests(t *testing.T) {
