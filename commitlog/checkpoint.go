@@ -101,6 +101,15 @@ func (c *Checkpoint) Sign(sign func(message []byte) [64]byte) error {
 	return err
 }
 
+// CheckpointSize returns the size of the log that an encoded checkpoint is of, without
+// decoding the rest.
+func CheckpointSize(data []byte) (uint64, error) {
+	r := reader{b: data}
+	r.take(1 + 16 + 16)
+	n := r.u64()
+	return n, r.err
+}
+
 // ParseCheckpoint decodes a checkpoint and checks all that can be checked without
 // a log and without keys. The checkpoint keeps data, and the caller must not write
 // to it after.

@@ -435,3 +435,14 @@ func FuzzParseCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckpointSize(t *testing.T) {
+	c := goldenCheckpoint(t)
+	data := anyCheckpoint(c, signer(t))
+	if n, err := commitlog.CheckpointSize(data); n != c.Size || err != nil {
+		t.Errorf("size %d, %v; want %d", n, err, c.Size)
+	}
+	if _, err := commitlog.CheckpointSize(data[:40]); !errors.Is(err, commitlog.ErrMalformed) {
+		t.Errorf("cut off: %v, want ErrMalformed", err)
+	}
+}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -95,18 +96,28 @@ func (e *Engine) Checkpoint(ctx context.Context, vault keys.VaultID, size uint64
 		if b == nil {
 			return nil
 		}
-		return b.Scan(nil, func(k, v []byte) (bool, error) {
-			c, err := commitlog.ParseCheckpoint(append([]byte(nil), v...)) // outlives the transaction
+		// They may be many and large, and anybody of the vault may ask again and again:
+		// only the one that is found is decoded.
+		var raw []byte
+		var newest uint64
+		err := b.Scan(nil, func(k, v []byte) (bool, error) {
+			at, err := commitlog.CheckpointSize(v)
 			if err != nil {
 				return false, fmt.Errorf("%w: %v", store.ErrDamaged, err)
 			}
-			at := keys.DeviceID(k)
-			before := size == 0 || c.Size < size || c.Size == size && string(at[:]) < string(device[:])
-			if before && (found == nil || c.Size >= found.Size) { // they come by device
-				found = c
+			before := size == 0 || at < size || at == size && string(k) < string(device[:])
+			if before && at >= newest { // they come by device
+				raw, newest = v, at
 			}
 			return true, nil
 		})
+		if err != nil || raw == nil {
+			return err
+		}
+		if found, err = commitlog.ParseCheckpoint(bytes.Clone(raw)); err != nil { // outlives the transaction
+			return fmt.Errorf("%w: %v", store.ErrDamaged, err)
+		}
+		return nil
 	})
 	if err == nil && found == nil {
 		err = fmt.Errorf("checkpoint: %w", wire.ErrNotFound)
