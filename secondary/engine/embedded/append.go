@@ -19,6 +19,9 @@ func (e *Engine) Append(ctx context.Context, r engine.AppendRequest) (outcomes [
 	if (r.Condition != nil || r.Control != nil) && len(r.Bundles) != 1 {
 		return nil, 0, fmt.Errorf("%w: a condition or control commit beside others", wire.ErrProtocol)
 	}
+	if err := e.countFirst(r.Vault); err != nil {
+		return nil, 0, err
+	}
 	err = e.db.Update(func(tx *store.Tx) error {
 		outcomes = make([]engine.Outcome, 0, len(r.Bundles)) // a second run starts anew
 		if _, err := active(tx, r.Vault); err != nil {

@@ -201,6 +201,9 @@ func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes [
 	if err != nil {
 		return err
 	}
+	if err := e.countFirst(vault); err != nil {
+		return err
+	}
 	var step engine.Compacted
 	err = e.db.Update(func(tx *store.Tx) error {
 		l, err := vaultLog(tx, vault)
@@ -231,10 +234,12 @@ func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes [
 }
 
 // removeObject removes an object's file, unless a device was told of late that it
-// is here.
+// is here, or one is being written: nobody who writes to the store is to wait for that.
 func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compacted) (gone bool, err error) {
 	mu := e.objectLock(k.hash)
-	mu.Lock()
+	if !mu.TryLock() {
+		return false, nil
+	}
 	defer mu.Unlock()
 	if e.asked.has(k) {
 		return false, nil

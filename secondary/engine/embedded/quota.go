@@ -206,6 +206,13 @@ func (e *Engine) objectCount(vault keys.VaultID) (*objectCount, error) {
 	return c, nil
 }
 
+// countFirst counts the objects of a vault before a transaction that may ask for it: the
+// first time that is a look at each file, for which nobody else is to wait.
+func (e *Engine) countFirst(vault keys.VaultID) error {
+	_, err := e.objectCount(vault)
+	return err
+}
+
 func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -21,6 +21,9 @@ func (e *Engine) Refill(ctx context.Context, r engine.AppendRequest) (size uint6
 	if err := e.verify(ctx, &r); err != nil {
 		return 0, err
 	}
+	if err := e.countFirst(r.Vault); err != nil {
+		return 0, err
+	}
 	e.compactMu.Lock() // a change may have its blob again, with the object that it names
 	defer e.compactMu.Unlock()
 	var refused error
