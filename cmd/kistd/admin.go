@@ -24,9 +24,17 @@ func (conf *config) operate(c *cobra.Command, fn func(c *admin.Client, beside bo
 }
 
 // withServer runs fn with a client of the data directory's server. Where no server
-// runs, this process is it for so long. beside says that one runs.
+// runs, this process is it for so long, but for root in the directory of somebody else. beside says that one runs.
 func (conf *config) withServer(fn func(c *admin.Client, beside bool) error) (err error) {
 	data := conf.data
+	if rootElsewhere(data) {
+		// What root made there, the server could not use.
+		err := fn(admin.NewClient(secondary.AdminSocket(data)), true)
+		if errors.Is(err, admin.ErrSilent) {
+			return hinted{fmt.Errorf("%s belongs to another user, and %w", data, err), "as that user, such as: runuser -u kistd -- kistd …"}
+		}
+		return err
+	}
 	d, err := secondary.OpenDataDir(data)
 	if errors.Is(err, store.ErrInUse) {
 		err := fn(admin.NewClient(secondary.AdminSocket(data)), true)

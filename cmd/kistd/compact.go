@@ -25,7 +25,9 @@ server runs. When it is stopped, this command then writes the store anew without
 the space that is free. That needs as much room beside the old file as the new one
 takes, and can be cut off at any time.`,
 		Example: `  kistd compact --data /var/lib/kistd
-  systemctl stop kistd && kistd compact --data /var/lib/kistd && systemctl start kistd`,
+  systemctl stop kistd
+  runuser -u kistd -- kistd compact --data /var/lib/kistd
+  systemctl start kistd`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := conf.load(c); err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -22,4 +23,15 @@ func sameOwner(a, b fs.FileInfo) bool {
 	x, ok := a.Sys().(*syscall.Stat_t)
 	y, also := b.Sys().(*syscall.Stat_t)
 	return !ok || !also || x.Uid == y.Uid
+}
+
+// rootElsewhere reports whether this process is root's, and a directory that is there is
+// not.
+func rootElsewhere(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && os.Geteuid() == 0 && owner.Uid != 0
 }
