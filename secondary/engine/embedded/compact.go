@@ -259,7 +259,7 @@ func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compac
 		step.Objects++
 		step.Bytes += uint64(have)
 	}
-	return err == nil, err
+	return err == nil, noPath(err)
 }
 
 // asked holds the objects that devices have asked about since the last Compact but

@@ -3,6 +3,9 @@ package embedded_test
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +93,45 @@ func TestReopen(t *testing.T) {
 	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An error of an object's file, which is logged, does not name the vault.
+func TestErrorsNameNoVault(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	defer e.Close()
+	v := rawvault.New()
+	now := time.Now()
+	if err := e.Invite(t.Context(), wire.Token{1}, 1, now.Add(time.Hour), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Create(t.Context(), wire.Token{1}, v.Authority.Public(), now); err != nil {
+		t.Fatal(err)
+	}
+	data, hash := make([]byte, 1000), commitlog.Hash{7}
+	sub := filepath.Join(dir, "objects", v.ID().String(), "07")
+	write := func() error {
+		_, err := e.WriteObject(t.Context(), v.ID(), hash, 2000, 0, data)
+		return err
+	}
+	if err := write(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{sub, filepath.Dir(sub)} { // a file where a directory should be
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, oerr := e.OpenObject(t.Context(), v.ID(), hash)
+		_, _, herr := e.HaveObject(t.Context(), v.ID(), hash)
+		for what, err := range map[string]error{"WriteObject": write(), "OpenObject": oerr, "HaveObject": herr} {
+			if err == nil || strings.Contains(err.Error(), v.ID().String()) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -19,14 +21,32 @@ func (e *Engine) objectDir(vault keys.VaultID) string {
 	return filepath.Join(e.objects, vault.String())
 }
 
+// noPath takes the path of a file out of an error, as it names the vault: what goes wrong
+// is logged.
+func noPath(err error) error {
+	if err == nil || wire.CodeOf(err) != 0 {
+		return err
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return fmt.Errorf("file of an object: %s: %w", path.Op, path.Err)
+	case errors.As(err, &link):
+		return fmt.Errorf("file of an object: %s: %w", link.Op, link.Err)
+	}
+	return err
+}
+
 // vaultObjects returns the vault's objects. Each vault has a directory of its
 // own: one never learns what another has.
 func (e *Engine) vaultObjects(vault keys.VaultID) (*store.Objects, error) {
 	dir := e.objectDir(vault)
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return nil, noPath(err)
 	}
-	return store.OpenObjects(dir)
+	o, err := store.OpenObjects(dir)
+	return o, noPath(err)
 }
 
 func (e *Engine) haveObject(vault keys.VaultID, hash commitlog.Hash) (uint64, bool, error) {
@@ -35,7 +55,7 @@ func (e *Engine) haveObject(vault keys.VaultID, hash commitlog.Hash) (uint64, bo
 		return 0, false, err
 	}
 	have, whole, err := o.Have(hash)
-	return uint64(have), whole, err
+	return uint64(have), whole, noPath(err)
 }
 
 func (e *Engine) objectLock(hash commitlog.Hash) *sync.Mutex {
@@ -68,7 +88,7 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	defer mu.Unlock()
 	before, whole, err := o.Have(hash)
 	if err != nil {
-		return 0, err
+		return 0, noPath(err)
 	}
 	// What is about to be written counts before it is, so that two writers do not
 	// both take the same room. Who only asks is told now whether all of it fits.
@@ -100,7 +120,7 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	if errors.Is(err, commitlog.ErrBlob) {
 		have = 0
 	}
-	return uint64(have), err
+	return uint64(have), noPath(err)
 }
 
 // OpenObject implements [engine.Engine].
@@ -117,11 +137,16 @@ func (e *Engine) OpenObject(ctx context.Context, vault keys.VaultID, hash commit
 		return nil, fmt.Errorf("object: %w", wire.ErrNotFound)
 	}
 	if err != nil {
-		return nil, err
+		return nil, noPath(err)
 	}
 	return object{f}, nil
 }
 
 type object struct{ *store.Object }
+
+func (o object) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.Object.ReadAt(p, off)
+	return n, noPath(err)
+}
 
 func (o object) Size() uint64 { return uint64(o.Object.Size) }

@@ -199,7 +199,7 @@ func (e *Engine) objectCount(vault keys.VaultID) (*objectCount, error) {
 		return ignoreNotExist(err)
 	})
 	if err != nil {
-		return nil, err
+		return nil, noPath(err)
 	}
 	c.bytes.Store(sum)
 	c.counted = true

@@ -58,7 +58,7 @@ func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err er
 
 func (e *Engine) remove(ctx context.Context, vault keys.VaultID) error {
 	if err := os.RemoveAll(e.objectDir(vault)); err != nil {
-		return err
+		return noPath(err)
 	}
 	if _, err := os.Stat(e.objects); err == nil {
 		if err := durable.SyncDir(e.objects); err != nil {

@@ -109,5 +109,5 @@ func (e *Engine) oldFiles(vault keys.VaultID, before time.Time) (map[commitlog.H
 		}
 		return err
 	})
-	return old, err
+	return old, noPath(err)
 }
