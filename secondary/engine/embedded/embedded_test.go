@@ -135,6 +135,22 @@ func TestErrorsNameNoVault(t *testing.T) {
 	}
 }
 
+// A server that is closed, and was, writes nothing to be so: it starts on a full disk.
+func TestCloseAgain(t *testing.T) {
+	e := open(t, t.TempDir())
+	defer e.Close()
+	writes := 0
+	e.Observe(func(time.Duration) { writes++ })
+	for _, step := range []struct {
+		uses   uint32
+		writes int
+	}{{0, 0}, {engine.Unlimited, 1}, {0, 2}, {0, 2}} {
+		if err := e.Invite(t.Context(), wire.Token{}, step.uses, time.Now().Add(time.Hour), nil); err != nil || writes != step.writes {
+			t.Errorf("%d uses: %v, %d writes; want %d", step.uses, err, writes, step.writes)
+		}
+	}
+}
+
 // BenchmarkAppend measures commits a second by the number of devices that write
 // at once, each one commit after another.
 func BenchmarkAppend(b *testing.B) {

@@ -85,6 +85,16 @@ func (e *Engine) Invite(ctx context.Context, token wire.Token, uses uint32, expi
 		return err
 	}
 	return e.db.Update(func(tx *store.Tx) error {
+		if uses == 0 { // what is not there, or used up, need not be written: a disk may be full
+			var old *invite
+			var err error
+			if b := tx.Bucket(bucketInvites); b != nil {
+				old, err = parseInvite(b.Get(inviteKey(token)))
+			}
+			if err != nil || old == nil || old.uses == 0 {
+				return err
+			}
+		}
 		b, err := tx.CreateBucket(bucketInvites)
 		if err != nil {
 			return err
