@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,22 +19,22 @@ import (
 // hangs is found out, and holds up nobody.
 func TestProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int32
 		var fault error
 		var hang chan struct{}
 		var log strings.Builder
 		p := &probe{log: slog.New(slog.NewTextHandler(&log, nil)), try: func() error {
-			tries++
+			tries.Add(1)
 			if hang != nil {
 				<-hang
 			}
 			return fault
 		}}
-		check := func(want string, wantTries int) {
+		check := func(want string, wantTries int32) {
 			t.Helper()
 			got := fmt.Sprint(p.check())
-			if got != want || tries != wantTries {
-				t.Errorf("%q after %d tries, want %q after %d", got, tries, want, wantTries)
+			if got != want || tries.Load() != wantTries {
+				t.Errorf("%q after %d tries, want %q after %d", got, tries.Load(), want, wantTries)
 			}
 		}
 		for range 3 {
