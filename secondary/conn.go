@@ -1,6 +1,7 @@
 package secondary
 
 import (
+	"container/list"
 	"errors"
 	"net/netip"
 	"sync/atomic"
@@ -18,13 +19,13 @@ import (
 // from. The writer sends answers first, and asks the session for more when there
 // are none.
 type conn struct {
-	server  *Server
-	frames  *frames.Conn
-	session *Session
-	from    netip.Addr // where it comes from, …
-	counts  bool       // … where that counts
-	started bool       // both goroutines; guarded by server.connsMu
-	place   uint64     // those that came later have higher ones
+	server   *Server
+	frames   *frames.Conn
+	session  *Session
+	from     netip.Addr    // where it comes from, …
+	counts   bool          // … where that counts
+	started  bool          // both goroutines; guarded by server.connsMu
+	stranger *list.Element // in server.strangers
 
 	replies  chan wire.Message            // from the reader to the writer
 	held     wire.Message                 // the writer's: an answer that something goes before; nil: none
@@ -84,6 +85,7 @@ func (c *conn) serve() error {
 			vault := c.session.vault()
 			c.vault.Store(&vault)
 			c.frames.SignedIn()
+			c.server.known(c)
 		}
 		for _, m := range replies {
 			if _, refused := m.(*wire.Fail); refused {

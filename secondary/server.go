@@ -1,6 +1,7 @@
 package secondary
 
 import (
+	"container/list"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -40,12 +41,12 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	connsMu  sync.Mutex
-	conns    map[*conn]struct{}
-	entered  uint64             // connections that ever were in conns
-	from     map[netip.Addr]int // connections of each address that is limited
-	closing  bool
-	finished sync.WaitGroup // the goroutines of all connections
+	connsMu   sync.Mutex
+	conns     map[*conn]struct{}
+	strangers list.List          // those of them that have not signed in, the oldest first
+	from      map[netip.Addr]int // connections of each address that is limited
+	closing   bool
+	finished  sync.WaitGroup // the goroutines of all connections
 
 	trouble atomic.Pointer[error] // why the engine is not to be relied on; nil: it is
 	sick    chan struct{}         // holds a token when Mend has to look
@@ -179,22 +180,28 @@ func (s *Server) enter(c *conn) (oldest *conn, status int) {
 	if c.counts {
 		s.from[c.from]++
 	}
-	s.entered++
-	c.place = s.entered
 	s.conns[c] = struct{}{}
+	c.stranger = s.strangers.PushBack(c)
 	return oldest, 0
 }
 
 // oldestStranger returns the connection that has not signed in for longest, nil for none:
 // whoever has addresses enough to take every place with such as never do keeps nobody
 // out who does. connsMu is held.
-func (s *Server) oldestStranger() (oldest *conn) {
-	for c := range s.conns {
-		if c.started && c.vault.Load() == nil && (oldest == nil || c.place < oldest.place) {
-			oldest = c
+func (s *Server) oldestStranger() *conn {
+	for e := s.strangers.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*conn); c.started {
+			return c
 		}
 	}
-	return oldest
+	return nil
+}
+
+// known notes that a connection's device has signed in.
+func (s *Server) known(c *conn) {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	s.strangers.Remove(c.stranger)
 }
 
 // forget takes a connection out. connsMu is held.
@@ -203,6 +210,7 @@ func (s *Server) forget(c *conn) {
 		return
 	}
 	delete(s.conns, c)
+	s.strangers.Remove(c.stranger) // if it is there still
 	if c.counts {
 		if s.from[c.from]--; s.from[c.from] == 0 {
 			delete(s.from, c.from)
