@@ -76,7 +76,7 @@ func TestExportImport(t *testing.T) {
 	v, other := fill(t, source.Engine), fill(t, source.Engine)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "v.kistarchive")
-	done, err := from.Export(ctx, strings.ToLower(v.ID().String()[:20]), file)
+	done, err := from.Export(ctx, strings.ToLower(v.ID().String()[:4]+"-"+v.ID().String()[4:20]), file)
 	if err != nil || done.Commits != v.Size() || done.Objects != 1 || done.Missing != 0 {
 		t.Fatalf("export: %+v, %v", done, err)
 	}

@@ -70,12 +70,13 @@ func (c *Client) Vaults(ctx context.Context) ([]Vault, error) {
 // errAmbiguous: several vaults begin like that.
 var errAmbiguous = errors.New("several vaults have ids that begin like that")
 
-// find returns the vault whose id is, or begins with, a text.
+// find returns the vault whose id is, or begins with, a text. Devices show ids in
+// groups, as in 7KQ2-M0ZD.
 func (o *Operator) find(ctx context.Context, text string) (keys.VaultID, error) {
 	var found []keys.VaultID
-	if text != "" {
+	if begin := strings.ToUpper(strings.ReplaceAll(text, "-", "")); begin != "" {
 		err := o.Engine.EachTenant(ctx, func(t *engine.Tenant) error {
-			if strings.HasPrefix(t.Vault.String(), strings.ToUpper(text)) {
+			if strings.HasPrefix(t.Vault.String(), begin) {
 				found = append(found, t.Vault)
 			}
 			return nil
