@@ -51,9 +51,11 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 		return err
 	}
 	h := &held{v: v, dir: a.vaultDir, states: &states{}, again: make(chan struct{}, 1)}
-	host := ""
-	if servers := v.Servers(); len(servers) > 0 {
-		host = hostOf(servers[0].URL)
+	host := func() string { // the secondary can become another one: the vault moves
+		if servers := v.Servers(); len(servers) > 0 {
+			return hostOf(servers[0].URL)
+		}
+		return ""
 	}
 	heard := h.states.listen()
 	shown := make(chan struct{})
@@ -67,7 +69,7 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 		served <- srv.Serve(ctx, func(ctx context.Context, c *agent.Caller) int { return run(ctx, h.client(c)) })
 	}()
 
-	if host != "" {
+	if host() != "" {
 		err = h.keepInStep(ctx)
 	} else {
 		a.say("this vault has no secondary: the other commands are served, and nothing is sent")
@@ -89,7 +91,7 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 // showStates prints the changes of a sync's state until the listener ends. What
 // goes back and forth once it is live, with each change, it tells no person who
 // did not ask for it.
-func (a *app) showStates(ctx context.Context, l *listener, host string) {
+func (a *app) showStates(ctx context.Context, l *listener, host func() string) {
 	var last vault.Progress
 	live := false
 	for range l.wake {
@@ -114,7 +116,7 @@ func (a *app) showStates(ctx context.Context, l *listener, host string) {
 			default:
 				live = false
 			}
-			text := a.stateLine(p, host)
+			text := a.stateLine(p, host())
 			if term.IsTerminal(a.stderr) {
 				text = a.note.Dim(time.Now().In(a.zone()).Format("15:04:05")) + "  " + text
 			}
