@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -164,9 +165,17 @@ func (a *app) classify(err error) *failure {
 
 	// The secondary.
 	case is(wire.ErrServerIdentity):
-		if here, _ := vault.Exists(a.vaultDir); here {
+		here, _ := vault.Exists(a.vaultDir)
+		if here {
 			f.detail("safe", "nothing was sent; what is on this device stays and can be used")
-			return set(exitIntegrity, "ask who runs the secondary; a vault stays with the secondary that it was made at, and kist export DIR saves what is here")
+		}
+		var cert *tls.CertificateVerificationError
+		if errors.As(err, &cert) {
+			f.detail("meaning", "a reverse proxy is at this address, and this device does not accept its certificate, as a browser would not")
+			return set(exitIntegrity, "check this device's clock, and tell who runs the secondary")
+		}
+		if here {
+			return set(exitIntegrity, "ask who runs the secondary: where its address or key has changed, kist secondary reseed INVITE --key FILE with a new invite goes on there; kist export DIR saves what is here")
 		}
 		return set(exitIntegrity, "check the address, and ask who runs the secondary for a new invite")
 	case is(vault.ErrNotAll):

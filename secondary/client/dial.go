@@ -215,7 +215,7 @@ func dialError(ctx context.Context, url string, resp *http.Response, err error) 
 	case ended(ctx) != nil:
 		return fmt.Errorf("connecting to %s: %w", url, ended(ctx))
 	case errors.As(err, &cert):
-		return fmt.Errorf("%w: %s: %v", wire.ErrServerIdentity, url, err)
+		return fmt.Errorf("%w: %s: %w", wire.ErrServerIdentity, url, err)
 	case resp == nil:
 		return fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
 	case resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests:
