@@ -63,7 +63,7 @@ system: it writes the store anew, and needs room for that beside the old one.`,
 					}
 					shown = rec
 				}
-				newest := true
+				newest, replaced := true, false
 				for rec, err := range v.Namespace(namespace).History(cmd.Context(), name) {
 					if err != nil {
 						return err
@@ -84,6 +84,9 @@ system: it writes the store anew, and needs room for that beside the old one.`,
 					// The newest that was not sent takes the place of all that are live.
 					current := rec.Live || rec.Pending && newest
 					newest = false
+					// One that waits to be sent takes the place of what it was written on,
+					// which is live at the secondary until then.
+					replaced = replaced || rec.Pending && shown.Siblings == 0
 					state := ""
 					switch {
 					case rec.Deleted:
@@ -98,7 +101,7 @@ system: it writes the store anew, and needs room for that beside the old one.`,
 						state = "expired"
 					case current && rec.Available.After(now):
 						state = "hidden until " + a.timeText(rec.Available)
-					case rec.Live:
+					case rec.Live && !replaced:
 						state = "at the same time"
 					}
 					if rec.Ahead {
