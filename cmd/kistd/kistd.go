@@ -19,6 +19,7 @@ import (
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/archive"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // Exit codes, as in cmd/kist.
@@ -94,20 +95,36 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 			}
 		}
 	}
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "kistd: %v\n", err)
+	if hint := hintOf(err, ran); hint != "" {
+		fmt.Fprintf(stderr, "try: %s\n", hint)
+	}
+	return exitCode(err)
+}
+
+// hintOf says what can be done about an error of a command, "" if that is not known.
+func hintOf(err error, ran *cobra.Command) string {
 	var h hinted
 	var u usageError
 	switch {
 	case errors.As(err, &h):
-		fmt.Fprintf(stderr, "try: %s\n", h.hint)
+		return h.hint
 	case errors.As(err, &u):
-		fmt.Fprintln(stderr, "try: kistd --help")
+		return ran.CommandPath() + " --help"
+	case errors.Is(err, secondary.ErrNoDataDir):
+		return "--data with the directory that kistd serve has"
+	case errors.Is(err, wire.ErrNotFound):
+		return "kistd vaults, which lists those that are here"
+	case errors.Is(err, fs.ErrPermission):
+		return "the same as the user that the data directory belongs to, such as sudo -u kistd kistd …, or as root"
+	case errors.Is(err, store.ErrDamaged):
+		return "docs/OPERATING.md says under Verify what to do about damage"
 	}
-	return exitCode(err)
+	return ""
 }
 
 // exitCode is the one place that decides the exit code.

@@ -149,7 +149,11 @@ func (t *Table) fromFile(l *Loaded, path string) error {
 	if err != nil {
 		var p toml.ParseError
 		if errors.As(err, &p) {
-			return &Error{Where: fmt.Sprintf("%s:%d", path, p.Position.Line), What: p.Message, Hint: "text stands in quotes: listen = \"127.0.0.1:7370\""}
+			hint := "text stands in quotes: listen = \"127.0.0.1:7370\""
+			if strings.Contains(p.Message, "already been defined") {
+				hint = "remove one of the lines"
+			}
+			return &Error{Where: fmt.Sprintf("%s:%d", path, p.Position.Line), What: p.Message, Hint: hint}
 		}
 		return &Error{Where: path, What: err.Error()}
 	}
