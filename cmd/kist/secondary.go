@@ -35,7 +35,8 @@ func newReseed(a *app) *cobra.Command {
 		Long: `Where the secondary has lost the end of the vault's history, because it was restored
 from a backup for example, or all of it, this device fills it again: with the very
 commits that were there, from all devices. What the others had sent is there again,
-and they go on by themselves.
+and they go on by themselves; one that has met the shorter history meanwhile, and
+raised an alarm, goes on with kist doctor --try-again.
 
 With INVITE another secondary is filled, and is this vault's from then on. On each
 other device run the same command with the same invite. Where the old one can still
@@ -114,7 +115,7 @@ func (s *setup) reseeded(cmd *cobra.Command, r *onboarding.Reseeded) error {
 		return s.printJSON(result{Version: jsonVersion, Type: "result", Done: "reseeded", Lost: &r.Lost, Report: reportJSON(r.Report), Status: sum.json(s.vaultDir)})
 	}
 	if m := r.Merged; m != nil {
-		s.tell("%s two histories: %s in common, %s of this device's written there again, %s were there", s.out.Green("merged"),
+		s.tell("%s two histories: %s in common, %s of this device's written there again, %s there already", s.out.Green("merged"),
 			plural(m.Kept, "commit", "commits"), plural(m.Lost, "commit", "commits"), plural(m.Theirs, "commit", "commits"))
 	} else if r.Lost == 0 {
 		s.tell("%s has everything: nothing was missing there", s.show(sum.st.Secondary))
