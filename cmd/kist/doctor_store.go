@@ -30,7 +30,7 @@ func (a *app) examineDamaged(err error) error {
 		return f
 	}
 	a.tell("%s in %s", a.out.Red("DAMAGED: the vault's store"), a.show(a.vaultDir))
-	a.printDamage(d)
+	a.printDamage(d, "can be read and saved")
 	a.tell("Nothing was changed. kist doctor --rebuild saves what was not sent, keeps the damaged")
 	a.tell("file beside it, and has the next kist sync get the rest from the secondary.")
 	return f
@@ -39,11 +39,12 @@ func (a *app) examineDamaged(err error) error {
 // shownSaved is how many of the saved changes are listed.
 const shownSaved = 20
 
-func (a *app) printDamage(d *vault.Damage) {
+// printDamage prints what is damaged, and what becomes of changes that can be read.
+func (a *app) printDamage(d *vault.Damage, saved string) {
 	for _, fault := range d.Faults {
 		a.tell("  damaged   %s", a.show(fault.Error()))
 	}
-	a.tell("  unsent    %s can be read and saved", plural(len(d.Saved), "change", "changes"))
+	a.tell("  unsent    %s %s", plural(len(d.Saved), "change", "changes"), saved)
 	for i, c := range d.Saved {
 		if i == shownSaved {
 			a.tell("              and %d more", len(d.Saved)-i)
@@ -91,7 +92,7 @@ func (a *app) rebuild(ctx context.Context, cmd *cobra.Command) error {
 		return a.printJSON(damageJSON("rebuilt", d))
 	}
 	a.tell("%s the store in %s", a.out.Green("made anew"), a.show(a.vaultDir))
-	a.printDamage(d)
+	a.printDamage(d, "saved")
 	if d.Kept != "" {
 		a.tell("  kept      %s, which can be deleted when all is well", a.show(d.Kept))
 	}
