@@ -270,7 +270,7 @@ func firstInvite(ctx context.Context, e interface {
 
 %s
 
-on their device:  kist onboard INVITE --vault DIR --key FILE
+on their device:  kist onboard INVITE --key FILE
 `, i.Expires.Format("2006-01-02 15:04 MST"), i)
 	return err
 }
