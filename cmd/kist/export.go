@@ -155,7 +155,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		a.warn("not exported, since this device does not keep them: %s", strings.Join(left, ", "))
 	}
 	if siblings > 0 {
-		a.warn("%s written at the same time as what was exported: kist history", plural(siblings, "version was", "versions were"))
+		a.warn("%s written at the same time as what was exported: kist conflicts", plural(siblings, "version was", "versions were"))
 	}
 	if unread > 0 {
 		a.warn("%s exported as it was before, since its newest version cannot be read: kist status -v", plural(unread, "record was", "records were"))
