@@ -210,7 +210,11 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		line("devices", devicesText(st))
 	}
 	if last != nil {
-		line("last", fmt.Sprintf("%s, by %s (commit %d)", a.timeText(last.Time), last.Device, last.ID))
+		when := ""
+		if !last.Time.IsZero() { // its content is here
+			when = a.timeText(last.Time) + ", "
+		}
+		line("last", fmt.Sprintf("%sby %s (commit %d)", when, last.Device, last.ID))
 	}
 }
 
