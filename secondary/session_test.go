@@ -251,7 +251,12 @@ func TestShutdown(t *testing.T) {
 	v, devices := f.vault(2)
 	a := f.device(v, devices[0])
 	a.bind(v, 1, wire.BindLive)
-	dialRaw(t, f) // not signed in
+	stranger := dialRaw(t, f) // not signed in
+	stranger.hello()
+	go func() {
+		for err := error(nil); err == nil; _, err = stranger.tryRead() {
+		}
+	}()
 	w := f.device(v, devices[1])
 	w.bind(v, 1, 0)
 	w.append(v, devices[1].Commit(keys.Tag{1}, 1))
