@@ -43,7 +43,7 @@ func (s *Session) refill(ctx context.Context, m *wire.Refill) (wire.Message, err
 	c.Hub.Publish(s.vault(), size)
 	if err == nil && m.Control != nil {
 		if m.Control.Moved == wire.MovedHere {
-			s.server.tellMoved(s.vault(), m.Control, size)
+			s.server.tellMoved(m.Control, size)
 		}
 		// A backup that is in use again may have let in whom this commit revokes.
 		if err := s.endRevoked(ctx, m.Control); err != nil {

@@ -117,7 +117,7 @@ func (s *Session) append(ctx context.Context, m *wire.Upload, arrivals []arrival
 	}
 	s.server.config.Hub.Publish(s.vault(), size)
 	if m.Control != nil && arrivals[0].outcome.Err == nil {
-		s.server.tellMoved(s.vault(), m.Control, size)
+		s.server.tellMoved(m.Control, size)
 		return s.endRevoked(ctx, m.Control)
 	}
 	return nil

@@ -175,6 +175,9 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	if err := openInvite(ctx, e, data, address, conf.open, stdout); err != nil {
 		return err
 	}
+	if conf.open && conf.quota().Bytes == 0 {
+		log.Warn("whoever finds this server can fill its disk: with --open, set --quota-bytes, and --quota-commits and --quota-devices, too")
+	}
 	if !conf.open {
 		if err := firstInvite(ctx, e, newInvite, stdout); err != nil {
 			return err

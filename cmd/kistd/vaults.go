@@ -91,14 +91,13 @@ send it when there is room: at once, where the quota was raised.`,
 	remove := one("delete", "delete a vault after a time",
 		`Lets no device of the vault in, as kistd vaults suspend does, and deletes all that is
 kept of it after the days of kistd serve --deleted (7). Until then kistd vaults
-resume has it back. With --now it goes at once, and all others that were deleted,
-too. What is on its devices stays there.`,
+resume has it back. With --now it goes at once. What is on its devices stays there.`,
 		func(c *cobra.Command, client *admin.Client, vault string) (admin.Vault, error) {
 			v, err := client.SetState(c.Context(), admin.StateQuestion{Vault: vault, State: "deleted"})
 			if err != nil || !now {
 				return v, err
 			}
-			_, err = client.Remove(c.Context(), admin.RemoveQuestion{Now: true})
+			_, err = client.Remove(c.Context(), admin.RemoveQuestion{Vault: vault})
 			v.State, v.Gone = "removed", nil
 			return v, err
 		})

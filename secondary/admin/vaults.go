@@ -162,9 +162,9 @@ func (c *Client) SetState(ctx context.Context, q StateQuestion) (Vault, error) {
 	return ask[Vault](ctx, c, "state", q)
 }
 
-// A RemoveQuestion asks to give the space of deleted vaults back now.
+// A RemoveQuestion asks to give the space of deleted vaults back whose time is over.
 type RemoveQuestion struct {
-	Now bool `json:"now"` // of all that are deleted; else of those whose time is over
+	Vault string `json:"vault,omitempty"` // one that is deleted, and is not to wait for that
 }
 
 // Removed is the answer.
@@ -173,11 +173,16 @@ type Removed struct {
 }
 
 func (o *Operator) remove(ctx context.Context, q RemoveQuestion) (a Removed, err error) {
-	before := o.now()
-	if !q.Now {
-		before = before.UTC().AddDate(0, 0, -int(o.DeletedDays))
+	if q.Vault != "" {
+		id, err := o.find(ctx, q.Vault)
+		if err == nil {
+			err = o.Engine.SetState(ctx, id, engine.StateRemoved, o.now())
+		}
+		if err != nil {
+			return a, err
+		}
 	}
-	a.Vaults, err = o.Engine.Remove(ctx, before)
+	a.Vaults, err = o.Engine.Remove(ctx, o.now().UTC().AddDate(0, 0, -int(o.DeletedDays)))
 	return a, err
 }
 

@@ -26,7 +26,9 @@ type Tenants interface {
 	DefaultQuota(q Quota)
 	// SetQuota gives a vault a quota of its own, or none (nil).
 	SetQuota(ctx context.Context, vault keys.VaultID, q *Quota) error
-	// SetState suspends a vault, or marks it as deleted, or makes it active again.
+	// SetState suspends a vault, or marks it as deleted, or makes it active again; one
+	// that is deleted it can leave to the next Remove, whatever is left of its time
+	// (StateRemoved).
 	// Whatever writes to a vault that is not active gets ErrSuspended from then on;
 	// reading goes on, and is for the server to refuse. In StateRemoved nothing can
 	// be changed: ErrNotFound.

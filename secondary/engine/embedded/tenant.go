@@ -218,16 +218,23 @@ func (e *Engine) SetQuota(ctx context.Context, vault keys.VaultID, q *engine.Quo
 
 // SetState implements [engine.Tenants].
 func (e *Engine) SetState(ctx context.Context, vault keys.VaultID, s engine.State, now time.Time) error {
-	if s != engine.StateActive && s != engine.StateSuspended && s != engine.StateDeleted {
-		return fmt.Errorf("a vault cannot be made %v", s)
+	refused := fmt.Errorf("a vault cannot be made %v", s)
+	if s < engine.StateActive || s > engine.StateRemoved {
+		return refused
 	}
-	return e.changeTenant(ctx, vault, func(r *tenant) bool {
-		if r.state == s {
+	var wrong error
+	err := e.changeTenant(ctx, vault, func(r *tenant) bool {
+		wrong = nil
+		if s == engine.StateRemoved && r.state != engine.StateDeleted {
+			wrong = refused
+		}
+		if r.state == s || wrong != nil {
 			return false
 		}
 		r.state, r.since = s, millis(now)
 		return true
 	})
+	return errors.Join(err, wrong)
 }
 
 // active returns the record of a vault that may be written to.

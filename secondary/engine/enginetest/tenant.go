@@ -227,6 +227,7 @@ func testRemove(t *testing.T, e engine.Engine) {
 	ctx := t.Context()
 	v, d := withDevice(t, e)
 	w, _ := withDevice(t, e)
+	u, _ := withDevice(t, e)
 	for range 50 {
 		mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 100))
 	}
@@ -235,6 +236,15 @@ func testRemove(t *testing.T, e engine.Engine) {
 	fatal(t, err)
 	fatal(t, e.SetState(ctx, v.ID(), engine.StateDeleted, now))
 
+	// One goes before its time, and no other with it.
+	fatal(t, e.SetState(ctx, u.ID(), engine.StateDeleted, now))
+	fatal(t, e.SetState(ctx, u.ID(), engine.StateRemoved, now))
+	if n, err := e.Remove(ctx, now.AddDate(0, 0, -7)); n != 1 || err != nil {
+		t.Errorf("one of two: %d, %v", n, err)
+	}
+	if n, err := e.Vaults(ctx); n != 2 || err != nil {
+		t.Errorf("%d vaults, %v", n, err)
+	}
 	// Who keeps what is deleted for a hundred years keeps it.
 	if n, err := e.Remove(ctx, now.AddDate(-100, 0, 0)); n != 0 || err != nil {
 		t.Errorf("removed from before 1970: %d, %v", n, err)
