@@ -49,7 +49,11 @@ The content type follows from the extension of FILE, or else of NAME.`,
 				option     func(time.Time) vault.Option
 			}{{"--expires", expires, vault.Expires}, {"--available", available, vault.Available}} {
 				if o.text != "" {
-					t, err := parseTime(o.text, time.Now().In(a.zone()))
+					now := time.Now().In(a.zone())
+					t, err := parseTime(o.text, now)
+					if err == nil && o.flag == "--expires" && !t.After(now) {
+						err = fmt.Errorf("%s is over, and the record would be gone at once", o.text)
+					}
 					if err != nil {
 						return usageError{fmt.Errorf("%s: %w", o.flag, err)}
 					}
