@@ -34,7 +34,7 @@ func listen(t *testing.T) (*admin.Client, *admin.Operator) {
 	if err := d.SetAddress(secondary.Address{URL: "ws://127.0.0.1:7370/", Binding: wire.BindingNone}); err != nil {
 		t.Fatal(err)
 	}
-	o := &admin.Operator{Data: d, Engine: e}
+	o := &admin.Operator{Data: d, Engine: e, DeletedDays: 7}
 	s, err := admin.Listen(d.AdminSocket(), o, nil)
 	if err != nil {
 		t.Fatal(err)
