@@ -50,6 +50,7 @@ type loaded struct {
 	Churned  int             // sessions that came and went
 	Refused  int             // connections with garbage
 	Peak     int64           // RssAnon of the clients
+	CPU      time.Duration   // that the clients took, on all cores
 }
 
 // A loadVault is a vault of the clients.
@@ -385,7 +386,7 @@ func childClients(in io.Reader, out io.Writer) error {
 		})
 	}
 	peak := watchMemory(0)
-	begun := time.Now()
+	begun, cpu := time.Now(), cpuTime(0)
 	for n := range o.Readers {
 		d := c.take(n)
 		begin(func() error { return c.follow(ctx, d) })
@@ -414,6 +415,7 @@ func childClients(in io.Reader, out io.Writer) error {
 		Commits: int(c.commits.Load()), Time: time.Since(begun), Latency: c.latency,
 		Read: int(c.read.Load()), Restored: int(c.restored.Load()),
 		Churned: int(c.churned.Load()), Refused: int(c.refused.Load()), Peak: peak().anon,
+		CPU: cpuTime(0) - cpu,
 	})
 }
 
@@ -479,11 +481,12 @@ func (b *bench) loadOne(ctx context.Context, o loadOrder) (err error) {
 	if o.Invite, err = place.ask("invites"); err != nil {
 		return err
 	}
-	peak := watchMemory(place.cmd.Process.Pid)
+	peak, cpu := watchMemory(place.cmd.Process.Pid), cpuTime(place.cmd.Process.Pid)
 	l, stop, err := clientsAway(o)
 	if err != nil {
 		return err
 	}
+	cpu = cpuTime(place.cmd.Process.Pid) - cpu
 	if err := stop(); err != nil {
 		return err
 	}
@@ -508,6 +511,10 @@ func (b *bench) loadOne(ctx context.Context, o loadOrder) (err error) {
 	row("  latency p50, p99", show(p50)+", "+show(p99))
 	if o.Readers > 0 {
 		row("  commits a second to readers, to restores", fmt.Sprintf("%.0f, %.0f", float64(l.Read)/l.Time.Seconds(), float64(l.Restored)/l.Time.Seconds()))
+	}
+	if cpu > 0 && o.Readers == 0 {
+		n := time.Duration(l.Commits)
+		row("  time on a core for each commit: secondary, clients", show(cpu/n)+", "+show(l.CPU/n))
 	}
 	row("  RssAnon of the secondary at the peak", mib(used.anon))
 	return nil
