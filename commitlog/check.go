@@ -66,7 +66,8 @@ type State interface {
 	NewestReset() (CommitID, error)
 	// OwnCommit returns the commit with the author's sequence number, 0 for none.
 	OwnCommit(id keys.DeviceID, seq uint64) (CommitID, error)
-	// OwnLeaf reports whether a commit of the author has the leaf.
+	// OwnLeaf reports whether one of the author's commits has the leaf whose sequence
+	// numbers are its last [RecentNumbers].
 	OwnLeaf(id keys.DeviceID, leaf Hash) (bool, error)
 	// Change reports false for a change that is not in the log.
 	Change(id ChangeID) (ChangeInfo, bool, error)
@@ -77,6 +78,12 @@ type State interface {
 	// Named returns the changes that a restate in the log names, by commit ID.
 	Named(id ChangeID) ([]ChangeID, error)
 }
+
+// RecentNumbers is how far back Check looks, by sequence number, for an older commit
+// that a new one may claim to follow: it tells an author that signed twice from one of
+// whose commits one is missing. Two devices with the same key that have gone further
+// apart show that by their numbers.
+const RecentNumbers = 64
 
 // ErrNeedsHistory: what a commit does to the log cannot be told before the log
 // below the base is here. It says nothing about the commit.
@@ -152,8 +159,8 @@ func Check(s State, c *Commit) (*Effects, error) {
 		return refuse(ErrEquivocation, "sequence number %d after %d", h.Seq, author.LastSeq)
 	}
 	if h.PrevLeaf != author.LastLeaf {
-		// A leaf of its own that is not the newest: the author signed twice for
-		// one place. Any other: a commit of the author was left out.
+		// A recent leaf of its own that is not the newest: the author signed twice
+		// for one place. Any other: a commit of the author was left out.
 		own := h.PrevLeaf.IsZero()
 		if !own {
 			if own, err = s.OwnLeaf(h.Device, h.PrevLeaf); err != nil {

@@ -2,12 +2,26 @@ package commitlog_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 )
+
+// follows returns a commit of a that claims to follow the nth newest of its commits.
+func follows(w *world, n int) (string, *commitlog.Commit) {
+	w.t.Helper()
+	w.data("a", put("followed"))
+	leaf := w.authors["a"].prev
+	for i := range n - 1 {
+		w.data("a", put(fmt.Sprint("later ", i)))
+	}
+	h := w.header("a", tagA, commitlog.KindData)
+	h.PrevLeaf = leaf
+	return "a", w.build("a", h, put("4"))
+}
 
 // TestCheckRefuses breaks one rule at a time. Each case first appends an honest
 // commit by a, number 2, with two puts.
@@ -69,6 +83,12 @@ func TestCheckRefuses(t *testing.T) {
 			h2 := w.header("a", tagA, commitlog.KindData)
 			h2.PrevLeaf = h.PrevLeaf
 			return "a", w.build("a", h2, put("4"))
+		}},
+		{"the oldest leaf that is looked for", commitlog.ErrEquivocation, func(w *world) (string, *commitlog.Commit) {
+			return follows(w, commitlog.RecentNumbers)
+		}},
+		{"a leaf that is older", commitlog.ErrOmission, func(w *world) (string, *commitlog.Commit) {
+			return follows(w, commitlog.RecentNumbers+1)
 		}},
 		{"a commit left out", commitlog.ErrOmission, func(w *world) (string, *commitlog.Commit) {
 			h := w.header("a", tagA, commitlog.KindData)

@@ -53,6 +53,13 @@ func GrowTree(h Hashes, size uint64, leaf Hash) ([]Hash, error) {
 // leaves, and so the index of the next.
 func TreeIndex(size uint64) int64 { return tlog.StoredHashCount(int64(size)) }
 
+// TreePlace returns at which level of the tree the hash with an index stands, and which
+// commit completes it: the last below it. The leaves are at level 0.
+func TreePlace(index int64) (level int, by CommitID) {
+	level, n := tlog.SplitStoredHashIndex(index)
+	return level, CommitID(n+1) << level
+}
+
 // ProveTree returns the proof that the tree of the first from leaves, from 1, is
 // the beginning of that of the first to (RFC 6962, section 2.1.2).
 func ProveTree(h Hashes, from, to uint64) ([]Hash, error) {

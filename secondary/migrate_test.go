@@ -191,11 +191,11 @@ func TestMigrateDamaged(t *testing.T) {
 	db, err := store.Open(filepath.Join(h.d.Path(), embedded.StoreFile), store.Options{})
 	fatal(t, err)
 	fatal(t, db.Update(func(tx *store.Tx) error { // the signature of a commit
-		b := tx.Bucket("log/" + h.vaults[1].ID().String()).Bucket("commits")
-		id := []byte{0, 0, 0, 0, 0, 0, 0, 2}
-		header := append([]byte(nil), b.Get(id)...)
+		b := tx.Bucket("log/" + h.vaults[1].ID().String())
+		second := []byte{'c', 0, 0, 0, 0, 0, 0, 0, 2, 0}
+		header := append([]byte(nil), b.Get(second)...)
 		header[len(header)-1] ^= 1
-		return b.Put(id, header)
+		return b.Put(second, header)
 	}))
 	fatal(t, db.Close())
 	dir = filepath.Join(t.TempDir(), "new")

@@ -26,7 +26,8 @@ type upgrade struct {
 
 // upgrades holds, at index n, what leads from version n+1 to n+2.
 var upgrades = []upgrade{
-	{"what vaults take, and may take", embedded.Upgrade},
+	{"what vaults take, and may take", embedded.UpgradeTenants},
+	{"each log in one place", embedded.UpgradeLogs},
 }
 
 // dataVersion is the version of a data directory's layout that this program reads

@@ -143,7 +143,7 @@ func clear(dir string) error {
 	if err := Vacant(dir); err != nil {
 		return err
 	}
-	for _, f := range []string{deviceFile + ".tmp", objectsDir, storeFile, storeFile + ".tmp"} {
+	for _, f := range []string{deviceFile + ".tmp", objectsDir, storeFile, storeFile + ".tmp", storeFile + ".new"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func Exists(dir string) (bool, error) {
 // leaves it empty. The device file goes first, so that what an interrupted
 // Remove leaves is no vault.
 func Remove(dir string) error {
-	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile, storeFile + ".tmp", agentFile, agentFile + ".tmp"} {
+	for _, f := range []string{deviceFile, deviceFile + ".tmp", objectsDir, storeFile, storeFile + ".tmp", storeFile + ".new", agentFile, agentFile + ".tmp"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
 			return err
 		}

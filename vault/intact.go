@@ -117,24 +117,13 @@ func (s *state) outside(id commitlog.CommitID) bool {
 }
 
 // genuine returns [store.ErrDamaged] unless the header is the one that was
-// verified when it came in. What came with a checkpoint the tree does not know, and
-// its author's leaves do.
+// verified when it came in.
 func (s *state) genuine(id commitlog.CommitID, header []byte) error {
-	leaf := commitlog.LeafHash(header)
-	known := false
-	if s.outside(id) {
-		var err error
-		if known, err = s.log.OwnLeaf(keys.DeviceID(header[22:38]), leaf); err != nil {
-			return err
-		}
-	} else {
-		stored, err := s.log.ReadHash(commitlog.TreeIndex(uint64(id) - 1))
-		if err != nil {
-			return err
-		}
-		known = stored == leaf
+	stored, err := s.log.ReadHash(commitlog.TreeIndex(uint64(id) - 1))
+	if err != nil {
+		return err
 	}
-	if !known {
+	if stored != commitlog.LeafHash(header) {
 		return fmt.Errorf("%w: commit %d is not what was verified", store.ErrDamaged, id)
 	}
 	return nil

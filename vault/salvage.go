@@ -81,20 +81,18 @@ func salvageStore(dir string, k *keyring, o *store.Objects) (*salvage, error) {
 			s.feed = max(s.feed, sequence)
 		}
 	}, func(path []string, key, value []byte) {
-		switch len(path) {
-		case 1:
+		if len(path) != 1 {
+			return
+		}
+		if path[0] != bucketLog {
 			s.element(path[0], key, value)
-		case 2:
-			switch {
-			case path[0] != bucketLog:
-			case path[1] == "commits" && len(key) == 8 && len(value) == commitlog.HeaderSize:
-				if len(ids) == maxFloor {
-					ids, s.headers = ids[1:], s.headers[1:]
-				}
-				ids, s.headers = append(ids, be.Uint64(key)), append(s.headers, slices.Clone(value))
-			case path[1] == "authors" && len(value) >= 32:
-				s.signers = append(s.signers, keys.VerifyKey(value[:32]))
+		} else if id, header, ok := store.HeaderIn(key, value); ok {
+			if len(ids) == maxFloor {
+				ids, s.headers = ids[1:], s.headers[1:]
 			}
+			ids, s.headers = append(ids, uint64(id)), append(s.headers, header)
+		} else if signer, ok := store.SignerIn(key, value); ok {
+			s.signers = append(s.signers, signer)
 		}
 	}, func(key, value []byte) {
 		// It may be anything. What is old is told from what is not when all else is read.

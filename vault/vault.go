@@ -134,7 +134,7 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		return nil, err
 	}
 	v := newVault(dir, conf, d, ring)
-	v.db, err = store.Open(filepath.Join(dir, storeFile), store.Options{NoSync: v.conf.NoSync, MustExist: true})
+	v.db, err = openStore(filepath.Join(dir, storeFile), v.conf.NoSync)
 	switch {
 	case errors.Is(err, store.ErrInUse):
 		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
@@ -144,9 +144,6 @@ func Open(ctx context.Context, dir string, conf Config) (*Vault, error) {
 		return nil, err
 	}
 	if v.objects, err = store.OpenObjects(filepath.Join(dir, objectsDir)); err == nil {
-		err = v.checkLayout()
-	}
-	if err == nil {
 		err = v.addBuckets()
 	}
 	if err == nil {
@@ -280,9 +277,6 @@ func shapeOf(bucket string) store.Shape {
 // laterBuckets came later: where a store lacks them, Open makes and fills them.
 var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms, bucketUnread}
 
-// schemaVersion is the version of the store's layout.
-const schemaVersion = 1
-
 // Keys of the bucket meta.
 var (
 	metaVersion     = []byte("version")     // u8
@@ -365,21 +359,6 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	s.feed.Append()
 	s.outbox.Append()
 	return s, nil
-}
-
-// checkLayout returns an error unless this program knows how the store is laid
-// out. Nothing is written before.
-func (v *Vault) checkLayout() error {
-	return v.view(func(s *state) error {
-		version := s.meta.Get(metaVersion)
-		if len(version) != 1 || version[0] == 0 {
-			return fmt.Errorf("%w: it does not say how it is laid out", ErrDamaged)
-		}
-		if version[0] != schemaVersion {
-			return fmt.Errorf("the store has layout %v, this program knows %d: use a newer kist", version, schemaVersion)
-		}
-		return nil
-	})
 }
 
 // view runs fn in a read transaction. Where what is there may not be on the disk, it

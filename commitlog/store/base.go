@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -17,11 +16,13 @@ import (
 
 // Base returns the size at which the log began, 0 where it is whole.
 func (l *Log) Base() uint64 {
-	if v := l.head.Get([]byte("base")); len(v) == 8 {
+	if v := l.own.Get(keyBase); len(v) == 8 {
 		return be.Uint64(v)
 	}
 	return 0
 }
+
+var keyBase = headKey("base")
 
 // PutExcerpt adds live changes of a log that begins at a checkpoint, before
 // [Log.Begin]. Those of one namespace come in the order of the log. It returns
@@ -33,23 +34,23 @@ func (l *Log) PutExcerpt(x *commitlog.Excerpt) error {
 	refuse := func(reason string) error {
 		return &commitlog.CommitError{ID: x.ID, Err: commitlog.ErrCheckpoint, Reason: reason}
 	}
-	if there := l.commits.Get(commitKey(x.ID)); there != nil && !bytes.Equal(there, x.Raw) {
+	if there := l.all.Get(headerKey(x.ID)); there != nil && !bytes.Equal(there, x.Raw) {
 		return refuse("two headers came for one commit")
 	}
-	if there := l.sequences.Get(sequenceKey(x.Header.Device, x.Header.Seq)); there != nil && !bytes.Equal(there, commitKey(x.ID)) {
+	if there := l.all.Get(sequenceKey(x.Header.Device, x.Header.Seq)); there != nil && be.Uint64(there) != uint64(x.ID) {
 		return refuse("two commits came for one sequence number")
 	}
-	if err := l.commits.Put(commitKey(x.ID), x.Raw); err != nil {
+	if err := l.all.Put(headerKey(x.ID), x.Raw); err != nil {
 		return err
 	}
 	for i := range x.Changes {
 		c := &x.Changes[i]
 		id := commitlog.ChangeID{Commit: x.ID, Index: c.Index}
 		v := append(append(make([]byte, 0, len(c.Change.Entry)+len(c.Blob)), c.Change.Entry...), c.Blob...)
-		if err := l.changes.Put(changeKey(id), v); err != nil {
+		if err := l.all.Put(changeKey(id), v); err != nil {
 			return err
 		}
-		if err := l.live.Put(liveKey(x.Header.Tag, id), present); err != nil {
+		if err := l.own.Put(liveKey(x.Header.Tag, id), present); err != nil {
 			return err
 		}
 		if c.Change.Op != commitlog.OpRestate {
@@ -57,22 +58,23 @@ func (l *Log) PutExcerpt(x *commitlog.Excerpt) error {
 		}
 		for _, r := range c.Change.Refs { // all by commit ID
 			named := commitlog.ChangeID{Commit: commitlog.CommitID(r.At), Index: r.Index}
-			if err := l.restates.Put(appendChangeID(changeKey(named), id), present); err != nil {
+			if err := l.own.Put(restateKey(named, id), present); err != nil {
 				return err
 			}
 		}
 	}
-	if err := l.sequences.Put(sequenceKey(x.Header.Device, x.Header.Seq), commitKey(x.ID)); err != nil {
+	leaf := commitlog.LeafHash(x.Raw)
+	if err := l.all.Put(hashKey(commitlog.TreeIndex(uint64(x.ID)-1)), leaf[:]); err != nil {
 		return err
 	}
-	return l.leaves.Put(leafKey(x.Header.Device, commitlog.LeafHash(x.Raw)), present)
+	return l.all.Put(sequenceKey(x.Header.Device, x.Header.Seq), be.AppendUint64(nil, uint64(x.ID)))
 }
 
 // Begin has the log begin at a checkpoint whose live changes are all here. Each
 // of its authors must be known.
 func (l *Log) Begin(c *commitlog.Checkpoint) error {
 	for i, index := range commitlog.Peaks(c.Size) {
-		if err := l.tree.Put(be.AppendUint64(nil, uint64(index)), bytes.Clone(c.Peaks[i][:])); err != nil {
+		if err := l.all.Put(hashKey(index), bytes.Clone(c.Peaks[i][:])); err != nil {
 			return err
 		}
 	}
@@ -84,7 +86,7 @@ func (l *Log) Begin(c *commitlog.Checkpoint) error {
 		if known == nil {
 			return &commitlog.CommitError{ID: commitlog.CommitID(c.Size), Err: commitlog.ErrCheckpoint, Reason: fmt.Sprintf("device %s is not in the control log", a.Device)}
 		}
-		if err := l.head.Put(baseSeqKey(a.Device), be.AppendUint64(nil, a.Seq)); err != nil {
+		if err := l.own.Put(baseSeqKey(a.Device), be.AppendUint64(nil, a.Seq)); err != nil {
 			return err
 		}
 		grown := *known
@@ -99,32 +101,32 @@ func (l *Log) Begin(c *commitlog.Checkpoint) error {
 	}
 	copy(l.control[:], header[6:])
 	l.size = c.Size
-	if err := l.head.Put([]byte("base"), be.AppendUint64(nil, c.Size)); err != nil {
+	if err := l.own.Put(keyBase, be.AppendUint64(nil, c.Size)); err != nil {
 		return err
 	}
 	return l.writeHead()
 }
 
-func baseSeqKey(id keys.DeviceID) []byte { return append([]byte("base/"), id[:]...) }
+func baseSeqKey(id keys.DeviceID) []byte { return append(headKey("base/"), id[:]...) }
 
 // BaseSeq returns the author's last sequence number at the base, 0 for none.
 func (l *Log) BaseSeq(id keys.DeviceID) uint64 {
-	if v := l.head.Get(baseSeqKey(id)); len(v) == 8 {
+	if v := l.own.Get(baseSeqKey(id)); len(v) == 8 {
 		return be.Uint64(v)
 	}
 	return 0
 }
 
-func provenKey(size uint64) []byte { return be.AppendUint64([]byte("proven/"), size) }
+func provenKey(size uint64) []byte { return be.AppendUint64(headKey("proven/"), size) }
 
 // Prove records the root of the log at a size below the base, which was proven.
 func (l *Log) Prove(size uint64, root commitlog.Hash) error {
-	return l.head.Put(provenKey(size), bytes.Clone(root[:]))
+	return l.own.Put(provenKey(size), bytes.Clone(root[:]))
 }
 
 // rootBelow returns a root below the base, ErrNotFound where none was proven.
 func (l *Log) rootBelow(size uint64) (commitlog.Hash, error) {
-	v := l.head.Get(provenKey(size))
+	v := l.own.Get(provenKey(size))
 	if len(v) != len(commitlog.Hash{}) {
 		return commitlog.Hash{}, fmt.Errorf("root at %d, below the base: %w", size, ErrNotFound)
 	}
@@ -151,7 +153,8 @@ type Past struct {
 	b     *Bucket // … and its bucket
 }
 
-const pastName = "past"
+// pastName sorts behind all that is stored of a log itself: see walk.tree.
+const pastName = "~past"
 
 // Past returns the log below the base of the log in the bucket of that name, and
 // makes it, empty, if begin is set. It returns [ErrNotFound] if there is none.
@@ -172,11 +175,6 @@ func (tx *Tx) Past(name string, begin bool) (*Past, error) {
 		if b, err = p.b.CreateBucket(pastName); err != nil {
 			return nil, err
 		}
-		for _, own := range []string{"head", "live", "restates", "authors"} {
-			if _, err := b.CreateBucket(own); err != nil {
-				return nil, err
-			}
-		}
 		p.Log = p.open(tx, b)
 		p.vault, p.authority = above.vault, above.authority
 		if err := p.SetEpoch(0, 1); err != nil {
@@ -192,10 +190,9 @@ func (tx *Tx) Past(name string, begin bool) (*Past, error) {
 }
 
 func (p *Past) open(tx *Tx, b *Bucket) *Log {
-	l := &Log{head: b.Lazy("head"), live: b.Lazy("live"), restates: b.Lazy("restates"), authors: b.Lazy("authors"), past: true}
-	l.commits, l.changes, l.tree = p.above.commits, p.above.changes, p.above.tree
-	l.retired, l.sequences, l.leaves = p.above.retired, p.above.sequences, p.above.leaves
-	l.prepare(tx, "")
+	b.name = p.name + "/" + pastName
+	l := &Log{all: p.above.all, own: b, past: true}
+	l.ready(b)
 	if tx.pasts == nil {
 		tx.pasts = make(map[string]*Past)
 	}
@@ -210,8 +207,8 @@ func (p *Past) Done() error {
 		return err
 	}
 	var old [][]byte
-	for _, prefix := range []string{"base", "proven/"} {
-		err := p.above.head.ScanPrefix([]byte(prefix), nil, func(k, _ []byte) (bool, error) {
+	for _, name := range []string{"base", "proven/"} {
+		err := p.above.own.ScanPrefix(headKey(name), nil, func(k, _ []byte) (bool, error) {
 			old = append(old, bytes.Clone(k))
 			return true, nil
 		})
@@ -220,7 +217,7 @@ func (p *Past) Done() error {
 		}
 	}
 	for _, k := range old {
-		if err := p.above.head.Delete(k); err != nil {
+		if err := p.above.own.Delete(k); err != nil {
 			return err
 		}
 	}
@@ -233,8 +230,8 @@ func (p *Past) Done() error {
 func (p *Past) Drop() error {
 	above, base := p.above, p.above.Base()
 	ended := make(map[commitlog.ChangeID]bool) // live at the base, and not any more
-	err := above.retired.Scan(commitKey(commitlog.CommitID(base+1)), func(k, _ []byte) (bool, error) {
-		if id := parseChangeID(k[8:]); uint64(id.Commit) <= base {
+	err := above.all.ScanPrefix([]byte{kindRetired}, retiredPrefix(commitlog.CommitID(base+1)), func(k, _ []byte) (bool, error) {
+		if _, id := parseRetired(k); uint64(id.Commit) <= base {
 			ended[id] = true
 		}
 		return true, nil
@@ -242,65 +239,77 @@ func (p *Past) Drop() error {
 	if err != nil {
 		return err
 	}
-	type item struct {
-		b   *Bucket
-		key []byte
-	}
-	var drop []item
-	below := func(b *Bucket, end []byte, fn func(k, v []byte) error) error {
-		return b.Scan(nil, func(k, v []byte) (bool, error) {
-			if bytes.Compare(k, end) >= 0 {
-				return false, nil
-			}
-			return true, fn(k, v)
-		})
-	}
-	end := commitKey(commitlog.CommitID(base + 1))
-	err = below(above.commits, end, func(k, raw []byte) error {
-		h, err := commitlog.ParseHeader(raw)
-		if err != nil {
-			return fmt.Errorf("%w: header of commit %d", ErrDamaged, be.Uint64(k))
-		}
-		kept := false
-		err = above.changes.ScanPrefix(k, nil, func(ck, _ []byte) (bool, error) {
-			if id := parseChangeID(ck); above.Live(h.Tag, id) || ended[id] {
-				kept = true
-			} else {
-				drop = append(drop, item{above.changes, bytes.Clone(ck)})
-			}
-			return true, nil
-		})
-		if !kept {
-			drop = append(drop, item{above.commits, bytes.Clone(k)},
-				item{above.sequences, sequenceKey(h.Device, h.Seq)}, item{above.leaves, leafKey(h.Device, commitlog.LeafHash(raw))})
-		}
+	drop, err := p.falseCommits(ended)
+	if err != nil {
 		return err
+	}
+	err = above.all.ScanPrefix([]byte{kindRetired}, nil, func(k, _ []byte) (bool, error) {
+		if by, _ := parseRetired(k); uint64(by) > base {
+			return false, nil
+		}
+		drop = append(drop, bytes.Clone(k))
+		return true, nil
 	})
 	if err != nil {
 		return err
 	}
-	err = below(above.retired, end, func(k, _ []byte) error {
-		drop = append(drop, item{above.retired, bytes.Clone(k)})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	peaks := commitlog.Peaks(base)
-	err = below(above.tree, be.AppendUint64(nil, uint64(commitlog.TreeIndex(base))), func(k, _ []byte) error {
-		if !slices.Contains(peaks, int64(be.Uint64(k))) {
-			drop = append(drop, item{above.tree, bytes.Clone(k)})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, d := range drop {
-		if err := d.b.Delete(d.key); err != nil {
+	for _, k := range drop {
+		if err := above.all.Delete(k); err != nil {
 			return err
 		}
 	}
 	delete(p.b.tx.pasts, p.name)
 	return p.b.DeleteBucket(pastName)
+}
+
+// falseCommits returns the keys of what came of commits below the base: all but what
+// was live there, and the tree's peaks. ended is what was, and is no more.
+func (p *Past) falseCommits(ended map[commitlog.ChangeID]bool) (drop [][]byte, err error) {
+	above, base := p.above, p.above.Base()
+	peaks := make(map[string]bool)
+	for _, index := range commitlog.Peaks(base) {
+		peaks[string(hashKey(index))] = true
+	}
+	var (
+		at   commitlog.CommitID // that is looked at
+		h    *commitlog.Header  // its header, where that is here
+		kept bool               // something of it stays
+	)
+	err = above.all.ScanPrefix([]byte{kindCommit}, nil, func(key, v []byte) (bool, error) {
+		k := commitKey(key)
+		if uint64(k.id()) > base {
+			return false, nil
+		}
+		if k.id() != at {
+			at, h, kept = k.id(), nil, false
+		}
+		switch k.part() {
+		case partHeader:
+			parsed, err := commitlog.ParseHeader(v)
+			if err != nil {
+				return false, fmt.Errorf("%w: header of commit %d", ErrDamaged, at)
+			}
+			h = &parsed
+			// What else there is of the commit says whether the header stays.
+			err = above.all.ScanPrefix(append(commitPrefix(at), partChange), nil, func(key, _ []byte) (bool, error) {
+				id := commitKey(key).change()
+				kept = kept || above.Live(h.Tag, id) || ended[id]
+				return !kept, nil
+			})
+			if !kept {
+				drop = append(drop, bytes.Clone(key), sequenceKey(h.Device, h.Seq))
+			}
+			return true, err
+		case partChange:
+			if id := k.change(); h == nil || !above.Live(h.Tag, id) && !ended[id] {
+				drop = append(drop, bytes.Clone(key))
+			}
+		case partHash:
+			if leaf := key[len(key)-1] == 0; !peaks[string(key)] && !(leaf && kept) {
+				drop = append(drop, bytes.Clone(key))
+			}
+		}
+		return true, nil
+	})
+	return drop, err
 }

@@ -16,26 +16,27 @@
 //
 // # Layout of a log
 //
-// A log is a bucket with these buckets in it. Numbers are big-endian, so that
-// keys are in log order.
+// A log is a bucket. The first byte of a key says what stands there. Numbers are
+// big-endian, so that keys are in log order.
 //
-//	head         "log"                   vault 16 ‖ authority keys 64 ‖ size u64 ‖ control tag 16
-//	             "epochs"                n × (from size u64 ‖ epoch u32), ascending
-//	             "resets"                n × commit ID u64, one for each reset statement, ascending
-//	             "base"                  size u64, where the log began at a checkpoint
-//	             "base/" ‖ device 16     its last sequence number there
-//	             "proven/" ‖ size u64    root 32, below the base
-//	commits      commit ID u64           header 216
-//	changes      commit ID u64 ‖ idx u16 entry ‖ blob, where the blob is here
-//	live         tag 16 ‖ ID u64 ‖ idx   —
-//	retired      by u64 ‖ ID u64 ‖ idx   append time of by, u64 Unix ms
-//	restates     named ID ‖ idx ‖ restate ID ‖ idx   —
-//	sequences    device 16 ‖ seq u64     commit ID u64
-//	leaves       device 16 ‖ leaf 32     —
-//	authors      device 16               encoded Author
-//	tree         index u64               hash 32 (x/mod tlog's numbering)
-//	past         head, live, restates, authors: as above, of the log below a base while it is verified
+//	a ‖ device 16 ‖ seq u64                  commit ID u64
+//	a ‖ device 16 ‖ 0xFF                     encoded Author
+//	c ‖ commit ID u64 ‖ 0                    header 216
+//	c ‖ commit ID u64 ‖ 1 ‖ idx u16          entry ‖ blob, where the blob is here
+//	c ‖ commit ID u64 ‖ 2 ‖ level u8         hash 32 of the tree, of the subtree whose last leaf is the commit's
+//	c ‖ commit ID u64 ‖ 3                    bytes of the bundles up to it, u64: a secondary's
+//	h                                        vault 16 ‖ authority keys 64 ‖ size u64 ‖ control tag 16
+//	h ‖ "epochs"                             n × (from size u64 ‖ epoch u32), ascending
+//	h ‖ "resets"                             n × commit ID u64, one for each reset statement, ascending
+//	h ‖ "base"                               size u64, where the log began at a checkpoint
+//	h ‖ "base/" ‖ device 16                  its last sequence number there
+//	h ‖ "proven/" ‖ size u64                 root 32, below the base
+//	l ‖ tag 16 ‖ ID u64 ‖ idx u16            —
+//	n ‖ named ID ‖ idx ‖ restate ID ‖ idx    —
+//	r ‖ by u64 ‖ ID u64 ‖ idx u16            append time of by, u64 Unix ms
+//	~past                                    a bucket: a, h, l, n of the log below a base while it is verified
 //
-// live holds the live changes. retired holds what a commit ended: the changes
-// that it superseded, and its own deletes and void restates.
+// l are the live changes. r is what a commit ended: the changes that it superseded,
+// and its own deletes and void restates. The first layout had a bucket for each of
+// these; [Convert] brings a store from there.
 package store

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
@@ -16,7 +15,7 @@ func (l *Log) DropBlob(id commitlog.ChangeID) error {
 	if err != nil || blob == nil {
 		return err
 	}
-	return l.changes.Put(changeKey(id), bytes.Clone(ch.Entry))
+	return l.all.Put(changeKey(id), bytes.Clone(ch.Entry))
 }
 
 // A Retirement says that a commit ended a change: it superseded it, or the change
@@ -27,31 +26,27 @@ type Retirement struct {
 	At uint64 // when By was appended here, Unix ms
 }
 
-// retiredSize is the length of a key of the bucket retired.
-const retiredSize = 18
-
 // Place returns where a retirement stands among all, for EachRetired.
-func (r Retirement) Place() []byte { return appendChangeID(commitKey(r.By), r.ID) }
+func (r Retirement) Place() []byte { return retiredKey(r.By, r.ID)[1:] }
 
 // EachRetired calls fn for what commits have ended, in the order of those commits,
 // after a place (nil: from the first on), until fn returns false or an error. fn may
 // drop blobs.
 func (l *Log) EachRetired(after []byte, fn func(r Retirement) (more bool, err error)) error {
-	return l.retired.Scan(after, func(k, v []byte) (bool, error) {
-		if bytes.Equal(k, after) {
+	from := append([]byte{kindRetired}, after...)
+	return l.all.ScanPrefix([]byte{kindRetired}, from, func(k, v []byte) (bool, error) {
+		if bytes.Equal(k, from) {
 			return true, nil
 		}
-		if len(k) != retiredSize || len(v) != 8 {
-			return false, fmt.Errorf("%w: entry of what was ended", ErrDamaged)
-		}
-		return fn(Retirement{By: commitlog.CommitID(be.Uint64(k)), ID: parseChangeID(k[8:]), At: be.Uint64(v)})
+		by, id := parseRetired(k)
+		return fn(Retirement{By: by, ID: id, At: be.Uint64(v)})
 	})
 }
 
 // AppendedAt returns when a commit was appended here, in Unix ms; 0 where it has ended
 // nothing: that is not kept then.
 func (l *Log) AppendedAt(id commitlog.CommitID) (at uint64, err error) {
-	err = l.retired.ScanPrefix(commitKey(id), nil, func(_, v []byte) (bool, error) {
+	err = l.all.ScanPrefix(retiredPrefix(id), nil, func(_, v []byte) (bool, error) {
 		at = be.Uint64(v)
 		return false, nil
 	})
@@ -61,8 +56,12 @@ func (l *Log) AppendedAt(id commitlog.CommitID) (at uint64, err error) {
 // EachChange calls fn for the changes of the commits after one, with their blobs, nil
 // where those are not here, until it returns an error.
 func (l *Log) EachChange(after commitlog.CommitID, fn func(id commitlog.ChangeID, ch *commitlog.Change, blob []byte) error) error {
-	return l.changes.Scan(commitKey(after+1), func(k, v []byte) (bool, error) {
-		id := parseChangeID(k)
+	return l.all.ScanPrefix([]byte{kindCommit}, commitPrefix(after+1), func(key, v []byte) (bool, error) {
+		k := commitKey(key)
+		if k.part() != partChange {
+			return true, nil
+		}
+		id := k.change()
 		ch, blob, err := splitChange(id, v)
 		if err == nil {
 			err = fn(id, &ch, blob)
@@ -84,7 +83,7 @@ func (l *Log) EachObject(after commitlog.CommitID, fn func(hash commitlog.Hash))
 
 // AnyLive reports whether the namespace has a live change.
 func (l *Log) AnyLive(tag keys.Tag) (any bool, err error) {
-	err = l.live.ScanPrefix(tag[:], nil, func(_, _ []byte) (bool, error) {
+	err = l.own.ScanPrefix(livePrefix(tag), nil, func(_, _ []byte) (bool, error) {
 		any = true
 		return false, nil
 	})

@@ -29,8 +29,8 @@ func (a *LiveAt) catchUp(l *Log) error {
 		return nil
 	}
 	more := make(map[keys.Tag]bool)
-	err := l.retired.Scan(commitKey(commitlog.CommitID(a.upTo+1)), func(k, _ []byte) (bool, error) {
-		id := parseChangeID(k[8:])
+	err := l.all.ScanPrefix([]byte{kindRetired}, retiredPrefix(commitlog.CommitID(a.upTo+1)), func(k, _ []byte) (bool, error) {
+		_, id := parseRetired(k)
 		if uint64(id.Commit) > a.size {
 			return true, nil
 		}
@@ -60,8 +60,9 @@ func (a *LiveAt) Tags(l *Log) (tags []keys.Tag, err error) {
 		any[tag] = true
 	}
 	err = l.Namespaces(func(tag keys.Tag) error {
-		return l.live.ScanPrefix(tag[:], nil, func(k, _ []byte) (bool, error) {
-			any[tag] = any[tag] || uint64(parseChangeID(k[16:]).Commit) <= a.size
+		return l.own.ScanPrefix(livePrefix(tag), nil, func(k, _ []byte) (bool, error) {
+			_, id := parseLive(k)
+			any[tag] = any[tag] || uint64(id.Commit) <= a.size
 			return false, nil
 		})
 	})
@@ -94,8 +95,8 @@ func (a *LiveAt) Each(l *Log, tag keys.Tag, after commitlog.ChangeID, fn func(id
 		more, err = fn(id)
 		return more && err == nil
 	}
-	serr := l.live.ScanPrefix(tag[:], liveKey(tag, after), func(k, _ []byte) (bool, error) {
-		id := parseChangeID(k[16:])
+	serr := l.own.ScanPrefix(livePrefix(tag), liveKey(tag, after), func(k, _ []byte) (bool, error) {
+		_, id := parseLive(k)
 		if uint64(id.Commit) > a.size {
 			return false, nil
 		}
@@ -160,7 +161,10 @@ func (l *Log) Comes(size uint64) (*commitlog.Checkpoint, error) {
 // endAt returns the newest commit of an author among the first size, nil if it
 // has none.
 func (l *Log) endAt(id keys.DeviceID, size uint64) (end *commitlog.AuthorEnd, err error) {
-	err = l.sequences.ScanBack(id[:], func(_, v []byte) (bool, error) {
+	err = l.all.ScanBack(authorPrefix(id), func(k, v []byte) (bool, error) {
+		if len(k) != sizeSequence { // the author itself
+			return true, nil
+		}
 		at := be.Uint64(v)
 		if at > size {
 			return true, nil

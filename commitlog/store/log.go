@@ -22,7 +22,8 @@ type Log struct {
 	size      uint64
 	control   keys.Tag
 
-	head, commits, changes, live, retired, restates, sequences, leaves, authors, tree *Bucket
+	all *Bucket // what is said once and for all: commits, changes, tree, sequence numbers
+	own *Bucket // head, authors, what is live; another one than all only below a base
 
 	past bool // it is the log below a base, and shares buckets with the one above
 
@@ -55,16 +56,11 @@ func (tx *Tx) CreateLog(name string, vault keys.VaultID, authority keys.Authorit
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{vault: vault, authority: authority}
-	for _, p := range l.parts() {
-		if *p.dst, err = b.CreateBucket(p.name); err != nil {
-			return nil, err
-		}
-	}
-	if l.head.Get([]byte("log")) != nil {
+	if !b.Empty() {
 		return nil, fmt.Errorf("a log is here already")
 	}
-	l.prepare(tx, name)
+	l := &Log{vault: vault, authority: authority}
+	l.prepare(tx, name, b)
 	if err := l.SetEpoch(0, 1); err != nil {
 		return nil, err
 	}
@@ -84,52 +80,35 @@ func (tx *Tx) Log(name string) (*Log, error) {
 		return nil, ErrNotFound
 	}
 	l := &Log{}
-	for _, p := range l.parts() {
-		*p.dst = b.Lazy(p.name).Shaped(p.shape)
-	}
+	l.prepare(tx, name, b)
 	if err := l.readHead(); err != nil {
+		delete(tx.logs, name)
 		return nil, err
 	}
-	l.prepare(tx, name)
 	return l, nil
 }
 
-// part is one of the buckets that a log is made of.
-type part struct {
-	name  string
-	dst   **Bucket
-	shape Shape
-}
-
-func (l *Log) parts() [10]part {
-	return [...]part{
-		{"head", &l.head, Shape{Any, Any}}, {"commits", &l.commits, Shape{8, commitlog.HeaderSize}},
-		{"changes", &l.changes, Shape{10, Any}}, {"live", &l.live, Shape{26, 0}},
-		{"retired", &l.retired, Shape{18, 8}}, {"restates", &l.restates, Shape{20, 0}},
-		{"sequences", &l.sequences, Shape{24, 8}}, {"leaves", &l.leaves, Shape{48, 0}},
-		{"authors", &l.authors, Shape{16, Any}}, {"tree", &l.tree, Shape{8, 32}},
-	}
-}
-
-// prepare readies a log for use and keeps it for the transaction: what several
-// calls of one transaction append, they append to the same Log.
-func (l *Log) prepare(tx *Tx, name string) {
-	for _, b := range []*Bucket{l.commits, l.changes, l.live, l.retired, l.tree} {
-		b.Append()
-	}
-	l.known = make(map[keys.DeviceID]*commitlog.Author)
-	if name == "" {
-		return
-	}
+// prepare readies a log in its bucket for use and keeps it for the transaction: what
+// several calls of one transaction append, they append to the same Log.
+func (l *Log) prepare(tx *Tx, name string, b *Bucket) {
+	b.name = name
+	l.all, l.own = b, b
+	l.ready(b)
 	if tx.logs == nil {
 		tx.logs = make(map[string]*Log)
 	}
 	tx.logs[name] = l
 }
 
+// ready readies a bucket. What comes in most, comes in order.
+func (l *Log) ready(b *Bucket) {
+	b.Append().shapedBy(logShape)
+	l.known = make(map[keys.DeviceID]*commitlog.Author)
+}
+
 func (l *Log) readHead() error {
-	h := l.head.Get([]byte("log"))
-	if len(h) != 104 {
+	h := l.own.Get(headKey(""))
+	if len(h) != sizeHead {
 		return fmt.Errorf("%w: log head of %d bytes", ErrDamaged, len(h))
 	}
 	copy(l.vault[:], h)
@@ -141,40 +120,13 @@ func (l *Log) readHead() error {
 }
 
 func (l *Log) writeHead() error {
-	h := make([]byte, 0, 104)
+	h := make([]byte, 0, sizeHead)
 	h = append(h, l.vault[:]...)
 	h = append(h, l.authority.Sign[:]...)
 	h = append(h, l.authority.Auth[:]...)
 	h = be.AppendUint64(h, l.size)
 	h = append(h, l.control[:]...)
-	return l.head.Put([]byte("log"), h)
-}
-
-// Keys of the buckets.
-
-func commitKey(id commitlog.CommitID) []byte { return be.AppendUint64(make([]byte, 0, 8), uint64(id)) }
-
-func appendChangeID(b []byte, id commitlog.ChangeID) []byte {
-	b = be.AppendUint64(b, uint64(id.Commit))
-	return be.AppendUint16(b, id.Index)
-}
-
-func parseChangeID(b []byte) commitlog.ChangeID {
-	return commitlog.ChangeID{Commit: commitlog.CommitID(be.Uint64(b)), Index: be.Uint16(b[8:])}
-}
-
-func changeKey(id commitlog.ChangeID) []byte { return appendChangeID(make([]byte, 0, 10), id) }
-
-func liveKey(tag keys.Tag, id commitlog.ChangeID) []byte {
-	return appendChangeID(append(make([]byte, 0, 26), tag[:]...), id)
-}
-
-func sequenceKey(id keys.DeviceID, seq uint64) []byte {
-	return be.AppendUint64(append(make([]byte, 0, 24), id[:]...), seq)
-}
-
-func leafKey(id keys.DeviceID, leaf commitlog.Hash) []byte {
-	return append(append(make([]byte, 0, 48), id[:]...), leaf[:]...)
+	return l.own.Put(headKey(""), h)
 }
 
 // Vault returns the vault whose log this is.
@@ -191,18 +143,21 @@ func (l *Log) ControlTag() (keys.Tag, error) { return l.control, nil }
 
 // NewestReset returns the newest commit with a reset statement, 0 for none.
 func (l *Log) NewestReset() (commitlog.CommitID, error) {
-	return newestReset(l.head.Get(keyResets)), nil
+	return newestReset(l.own.Get(keyResets)), nil
 }
 
 // Resets returns the number of reset statements in the first size commits.
-func (l *Log) Resets(size uint64) uint64 { return countResets(l.head.Get(keyResets), size) }
+func (l *Log) Resets(size uint64) uint64 { return countResets(l.own.Get(keyResets), size) }
 
 // AddReset records a reset statement in the commit, which is the newest one.
 func (l *Log) AddReset(id commitlog.CommitID) error {
-	return l.head.Put(keyResets, be.AppendUint64(bytes.Clone(l.head.Get(keyResets)), uint64(id)))
+	return l.own.Put(keyResets, be.AppendUint64(bytes.Clone(l.own.Get(keyResets)), uint64(id)))
 }
 
-var keyResets = []byte("resets")
+var (
+	keyResets = headKey("resets")
+	keyEpochs = headKey("epochs")
+)
 
 func newestReset(b []byte) commitlog.CommitID {
 	if len(b) < 8 {
@@ -220,7 +175,7 @@ func countResets(b []byte, size uint64) (n uint64) {
 
 // ReadHash returns a stored hash of the tree.
 func (l *Log) ReadHash(index int64) (h commitlog.Hash, err error) {
-	v := l.tree.Get(be.AppendUint64(make([]byte, 0, 8), uint64(index)))
+	v := l.all.Get(hashKey(index))
 	if len(v) != len(h) {
 		return h, fmt.Errorf("%w: tree hash %d", ErrDamaged, index)
 	}
@@ -253,7 +208,7 @@ func (l *Log) RootAt(size uint64) (commitlog.Hash, error) {
 // EpochAt returns the epoch in force after the first size commits.
 func (l *Log) EpochAt(size uint64) (uint32, error) {
 	var epoch uint32
-	for b := l.head.Get([]byte("epochs")); len(b) >= 12; b = b[12:] {
+	for b := l.own.Get(keyEpochs); len(b) >= 12; b = b[12:] {
 		if be.Uint64(b) <= size {
 			epoch = be.Uint32(b[8:])
 		}
@@ -266,9 +221,9 @@ func (l *Log) EpochAt(size uint64) (uint32, error) {
 
 // SetEpoch records that the epoch is in force after the first from commits.
 func (l *Log) SetEpoch(from uint64, epoch uint32) error {
-	b := bytes.Clone(l.head.Get([]byte("epochs")))
+	b := bytes.Clone(l.own.Get(keyEpochs))
 	b = be.AppendUint64(b, from)
-	return l.head.Put([]byte("epochs"), be.AppendUint32(b, epoch))
+	return l.own.Put(keyEpochs, be.AppendUint32(b, epoch))
 }
 
 // Author returns what is known of a device, or of the authority (the zero id);
@@ -277,7 +232,7 @@ func (l *Log) Author(id keys.DeviceID) (*commitlog.Author, error) {
 	if a, ok := l.known[id]; ok {
 		return a, nil
 	}
-	v := l.authors.Get(id[:])
+	v := l.own.Get(authorKey(id))
 	if v == nil {
 		return nil, nil
 	}
@@ -292,19 +247,36 @@ func (l *Log) Author(id keys.DeviceID) (*commitlog.Author, error) {
 // SetAuthor stores what is known of a device.
 func (l *Log) SetAuthor(id keys.DeviceID, a *commitlog.Author) error {
 	l.known[id] = a
-	return l.authors.Put(id[:], appendAuthor(nil, a))
+	return l.own.Put(authorKey(id), appendAuthor(nil, a))
 }
 
 // Authors calls fn for each author, in order of their ids, until it returns an
 // error.
 func (l *Log) Authors(fn func(id keys.DeviceID, a *commitlog.Author) error) error {
-	return l.authors.Scan(nil, func(k, v []byte) (bool, error) {
-		a, err := parseAuthor(v)
+	for from := []byte{kindAuthor}; from != nil; {
+		var next []byte
+		err := l.own.ScanPrefix([]byte{kindAuthor}, from, func(k, v []byte) (bool, error) {
+			id := keys.DeviceID(k[1:17])
+			at := authorKey(id)
+			if len(k) != sizeAuthor { // a sequence number; the author is behind all of them
+				if bytes.Equal(from, at) {
+					return false, fmt.Errorf("%w: device %s has commits and no keys", ErrDamaged, id)
+				}
+				next = at
+				return false, nil
+			}
+			a, err := parseAuthor(v)
+			if err != nil {
+				return false, err
+			}
+			return true, fn(id, a)
+		})
 		if err != nil {
-			return false, err
+			return err
 		}
-		return true, fn(keys.DeviceID(k), a)
-	})
+		from = next
+	}
+	return nil
 }
 
 // An author is stored as sign key 32 ‖ auth key 32 ‖ revoked u64 ‖ last seq u64 ‖
@@ -351,7 +323,7 @@ func parseAuthor(b []byte) (*commitlog.Author, error) {
 
 // OwnCommit returns the commit with the author's sequence number, 0 for none.
 func (l *Log) OwnCommit(id keys.DeviceID, seq uint64) (commitlog.CommitID, error) {
-	v := l.sequences.Get(sequenceKey(id, seq))
+	v := l.all.Get(sequenceKey(id, seq))
 	if v == nil {
 		return 0, nil
 	}
@@ -361,15 +333,37 @@ func (l *Log) OwnCommit(id keys.DeviceID, seq uint64) (commitlog.CommitID, error
 	return 0, nil
 }
 
-// OwnLeaf reports whether a commit of the author has the leaf.
+// OwnLeaf reports whether a commit of the author has the leaf that is not much older
+// than its newest; see [commitlog.State].
 func (l *Log) OwnLeaf(id keys.DeviceID, leaf commitlog.Hash) (bool, error) {
-	return l.leaves.Get(leafKey(id, leaf)) != nil, nil
+	a, err := l.Author(id)
+	if err != nil || a == nil {
+		return false, err
+	}
+	return ownLeaf(l, id, a.LastSeq, leaf)
+}
+
+// ownLeaf looks for the leaf among the author's commits with the last numbers.
+func ownLeaf(l *Log, id keys.DeviceID, last uint64, leaf commitlog.Hash) (bool, error) {
+	for seq := last; seq > 0 && seq+commitlog.RecentNumbers > last; seq-- {
+		at, err := l.OwnCommit(id, seq)
+		if err != nil {
+			return false, err
+		}
+		if at == 0 {
+			continue
+		}
+		if h, err := l.ReadHash(commitlog.TreeIndex(uint64(at) - 1)); err != nil || h == leaf {
+			return h == leaf, err
+		}
+	}
+	return false, nil
 }
 
 // Header returns the encoded header of a commit, [ErrNotFound] if the log does
 // not reach that far.
 func (l *Log) Header(id commitlog.CommitID) ([]byte, error) {
-	v := l.commits.Get(commitKey(id))
+	v := l.all.Get(headerKey(id))
 	if v == nil {
 		return nil, fmt.Errorf("commit %d: %w", id, ErrNotFound)
 	}
@@ -378,7 +372,7 @@ func (l *Log) Header(id commitlog.CommitID) ([]byte, error) {
 
 // Change reports what the log knows of a change, and whether it holds it.
 func (l *Log) Change(id commitlog.ChangeID) (info commitlog.ChangeInfo, ok bool, err error) {
-	v := l.changes.Get(changeKey(id))
+	v := l.all.Get(changeKey(id))
 	if v == nil || l.past && uint64(id.Commit) > l.size {
 		return info, false, nil
 	}
@@ -388,28 +382,30 @@ func (l *Log) Change(id commitlog.ChangeID) (info commitlog.ChangeInfo, ok bool,
 	}
 	info.Tag = keys.Tag(header[6:22])
 	info.Op = commitlog.Op(v[0])
-	info.Live = l.live.Get(liveKey(info.Tag, id)) != nil
+	info.Live = l.own.Get(liveKey(info.Tag, id)) != nil
 	return info, true, nil
 }
 
 // ChangeFrom returns the first change at a place of the log or after it, false if
 // there is none.
 func (l *Log) ChangeFrom(at commitlog.ChangeID) (first commitlog.ChangeID, ok bool) {
-	_ = l.changes.Scan(changeKey(at), func(k, _ []byte) (bool, error) {
-		first, ok = parseChangeID(k), true
-		return false, nil
+	_ = l.all.ScanPrefix([]byte{kindCommit}, changeKey(at), func(k, _ []byte) (bool, error) {
+		if k := commitKey(k); k.part() == partChange {
+			first, ok = k.change(), true
+		}
+		return !ok, nil
 	})
 	return first, ok
 }
 
 // Live reports whether the change, of that namespace, is live.
 func (l *Log) Live(tag keys.Tag, id commitlog.ChangeID) bool {
-	return l.live.Get(liveKey(tag, id)) != nil
+	return l.own.Get(liveKey(tag, id)) != nil
 }
 
 // Entry returns the decoded change and its blob, nil where that is absent.
 func (l *Log) Entry(id commitlog.ChangeID) (commitlog.Change, []byte, error) {
-	v, err := l.changes.Only(changeKey(id))
+	v, err := l.all.Only(changeKey(id))
 	if err != nil {
 		return commitlog.Change{}, nil, err
 	}
@@ -443,7 +439,7 @@ func (l *Log) SetBlob(id commitlog.ChangeID, blob []byte) error {
 	if err := commitlog.CheckBlob(&ch, blob); err != nil {
 		return err
 	}
-	return l.changes.Put(changeKey(id), append(bytes.Clone(ch.Entry), blob...))
+	return l.all.Put(changeKey(id), append(bytes.Clone(ch.Entry), blob...))
 }
 
 // Named returns the changes that a change names, by commit ID. Below the base
@@ -475,8 +471,8 @@ func (l *Log) Named(id commitlog.ChangeID) ([]commitlog.ChangeID, error) {
 
 // Restates returns the live restates that name the change.
 func (l *Log) Restates(named commitlog.ChangeID) (out []commitlog.ChangeID, err error) {
-	err = l.restates.ScanPrefix(changeKey(named), nil, func(k, _ []byte) (bool, error) {
-		id := parseChangeID(k[10:])
+	err = l.own.ScanPrefix(restatePrefix(named), nil, func(k, _ []byte) (bool, error) {
+		id := parseRestate(k)
 		info, _, err := l.Change(id)
 		if info.Live {
 			out = append(out, id)
@@ -489,8 +485,8 @@ func (l *Log) Restates(named commitlog.ChangeID) (out []commitlog.ChangeID, err 
 // AnyRestate reports whether the namespace has a live restate. It looks at all
 // there are.
 func (l *Log) AnyRestate(tag keys.Tag) (any bool, err error) {
-	err = l.restates.Scan(nil, func(k, _ []byte) (bool, error) {
-		any = l.Live(tag, parseChangeID(k[10:]))
+	err = l.own.ScanPrefix([]byte{kindRestate}, nil, func(k, _ []byte) (bool, error) {
+		any = l.Live(tag, parseRestate(k))
 		return !any, nil
 	})
 	return any, err
@@ -509,13 +505,7 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 	if err != nil {
 		return err
 	}
-	at := commitlog.TreeIndex(l.size)
-	for i, h := range hashes {
-		if err := l.once(l.tree, be.AppendUint64(nil, uint64(at)+uint64(i)), bytes.Clone(h[:]), e.ID); err != nil {
-			return err
-		}
-	}
-	if err := l.once(l.commits, commitKey(e.ID), c.Raw, e.ID); err != nil {
+	if err := l.once(headerKey(e.ID), c.Raw, e.ID); err != nil {
 		return err
 	}
 	stamp := be.AppendUint64(nil, now)
@@ -527,38 +517,41 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 		} else if !there {
 			v := make([]byte, 0, len(ch.Entry)+len(blobs[i]))
 			v = append(append(v, ch.Entry...), blobs[i]...)
-			if err := l.changes.Put(changeKey(id), v); err != nil {
+			if err := l.all.Put(changeKey(id), v); err != nil {
 				return err
 			}
 		}
 		if ch.Op == commitlog.OpDelete || ch.Op == commitlog.OpRestate && e.IsVoid(i) {
-			err = l.retired.Put(appendChangeID(commitKey(e.ID), id), stamp)
+			err = l.all.Put(retiredKey(e.ID, id), stamp)
 		} else {
-			err = l.live.Put(liveKey(c.Header.Tag, id), present)
+			err = l.own.Put(liveKey(c.Header.Tag, id), present)
 		}
 		if err != nil {
 			return err
 		}
 		if ch.Op == commitlog.OpRestate && !e.IsVoid(i) {
 			for _, n := range e.Named[i] {
-				if err := l.restates.Put(appendChangeID(changeKey(n), id), present); err != nil {
+				if err := l.own.Put(restateKey(n, id), present); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	for _, gone := range e.Superseded {
-		if err := l.live.Delete(liveKey(c.Header.Tag, gone)); err != nil {
+		if err := l.own.Delete(liveKey(c.Header.Tag, gone)); err != nil {
 			return err
 		}
-		if err := l.retired.Put(appendChangeID(commitKey(e.ID), gone), stamp); err != nil {
+		if err := l.all.Put(retiredKey(e.ID, gone), stamp); err != nil {
 			return err
 		}
 	}
-	if err := l.once(l.sequences, sequenceKey(c.Header.Device, c.Header.Seq), commitKey(e.ID), e.ID); err != nil {
-		return err
+	at := commitlog.TreeIndex(l.size)
+	for i := range hashes {
+		if err := l.once(hashKey(at+int64(i)), hashes[i][:], e.ID); err != nil {
+			return err
+		}
 	}
-	if err := l.leaves.Put(leafKey(c.Header.Device, e.Leaf), present); err != nil {
+	if err := l.once(sequenceKey(c.Header.Device, c.Header.Seq), be.AppendUint64(nil, uint64(e.ID)), e.ID); err != nil {
 		return err
 	}
 	author, err := l.Author(c.Header.Device)
@@ -579,13 +572,13 @@ func (l *Log) Append(c *commitlog.Commit, blobs [][]byte, e *commitlog.Effects, 
 
 // once puts what can be only one thing, wherever it comes from. Below a base
 // something may be there, which the checkpoint has vouched for.
-func (l *Log) once(b *Bucket, key, value []byte, id commitlog.CommitID) error {
+func (l *Log) once(key, value []byte, id commitlog.CommitID) error {
 	if l.past {
-		if there := b.Get(key); there != nil && !bytes.Equal(there, value) {
+		if there := l.all.Get(key); there != nil && !bytes.Equal(there, value) {
 			return &commitlog.CommitError{ID: id, Err: commitlog.ErrFork, Reason: "the checkpoint that this device began with is of another history"}
 		}
 	}
-	return b.Put(key, value)
+	return l.all.Put(key, value)
 }
 
 // came reports whether a change is there already: below a base those are that the
@@ -595,11 +588,30 @@ func (l *Log) came(id commitlog.ChangeID, ch *commitlog.Change) (bool, error) {
 	if !l.past {
 		return false, nil
 	}
-	there := l.changes.Get(changeKey(id))
+	there := l.all.Get(changeKey(id))
 	if there != nil && !bytes.HasPrefix(there, ch.Entry) {
 		return false, &commitlog.CommitError{ID: id.Commit, Err: commitlog.ErrCheckpoint, Reason: fmt.Sprintf("change %d is not the one that came with the checkpoint", id.Index)}
 	}
 	return there != nil, nil
+}
+
+// SetSum records what all commits up to one take, in bytes. How that is counted is the
+// caller's.
+func (l *Log) SetSum(id commitlog.CommitID, bytes uint64) error {
+	return l.all.Put(sumKey(id), be.AppendUint64(nil, bytes))
+}
+
+// Sum returns what was recorded by SetSum, 0 for no commit; [ErrDamaged] where nothing
+// was.
+func (l *Log) Sum(id commitlog.CommitID) (uint64, error) {
+	if id == 0 {
+		return 0, nil
+	}
+	v := l.all.Get(sumKey(id))
+	if len(v) != 8 {
+		return 0, fmt.Errorf("%w: no size at commit %d", ErrDamaged, id)
+	}
+	return be.Uint64(v), nil
 }
 
 // Commit returns a commit with its change list and the blobs that are here.
@@ -611,8 +623,8 @@ func (l *Log) Commit(id commitlog.CommitID) (*commitlog.Bundle, error) {
 	n := int(be.Uint16(header[118:]))
 	blobs := make([][]byte, 0, n)
 	list := make([]byte, 0, 40*n)
-	err = l.changes.ScanPrefix(commitKey(id), nil, func(k, v []byte) (bool, error) {
-		ch, blob, err := splitChange(parseChangeID(k), v)
+	err = l.all.ScanPrefix(append(commitPrefix(id), partChange), nil, func(k, v []byte) (bool, error) {
+		ch, blob, err := splitChange(commitKey(k).change(), v)
 		list = append(list, ch.Entry...)
 		blobs = append(blobs, blob)
 		return true, err
@@ -630,11 +642,10 @@ func (l *Log) Commit(id commitlog.CommitID) (*commitlog.Bundle, error) {
 // Namespaces calls fn for each namespace with live changes, tags ascending,
 // until it returns an error.
 func (l *Log) Namespaces(fn func(tag keys.Tag) error) error {
-	from := []byte{}
-	for from != nil {
+	for from := []byte{kindLive}; from != nil; {
 		var tag *keys.Tag
-		err := l.live.Scan(from, func(k, _ []byte) (bool, error) {
-			t := keys.Tag(k[:16])
+		err := l.own.ScanPrefix([]byte{kindLive}, from, func(k, _ []byte) (bool, error) {
+			t, _ := parseLive(k)
 			tag = &t
 			return false, nil
 		})
@@ -644,7 +655,7 @@ func (l *Log) Namespaces(fn func(tag keys.Tag) error) error {
 		if err := fn(*tag); err != nil {
 			return err
 		}
-		from = after(tag[:])
+		from = after(livePrefix(*tag))
 	}
 	return nil
 }
@@ -652,8 +663,9 @@ func (l *Log) Namespaces(fn func(tag keys.Tag) error) error {
 // EachLive calls fn for the live changes of a namespace in log order, until it
 // returns an error.
 func (l *Log) EachLive(tag keys.Tag, fn func(id commitlog.ChangeID) error) error {
-	return l.live.ScanPrefix(tag[:], nil, func(k, _ []byte) (bool, error) {
-		return true, fn(parseChangeID(k[16:]))
+	return l.own.ScanPrefix(livePrefix(tag), nil, func(k, _ []byte) (bool, error) {
+		_, id := parseLive(k)
+		return true, fn(id)
 	})
 }
 
@@ -662,8 +674,8 @@ func (l *Log) EachLive(tag keys.Tag, fn func(id commitlog.ChangeID) error) error
 // error.
 func (l *Log) EachLiveAfter(tag keys.Tag, after commitlog.ChangeID, fn func(tag keys.Tag, id commitlog.ChangeID) (bool, error)) error {
 	after.Index++ // below the 65536th: a commit has no more
-	return l.live.Scan(liveKey(tag, after), func(k, _ []byte) (bool, error) {
-		return fn(keys.Tag(k), parseChangeID(k[16:]))
+	return l.own.ScanPrefix([]byte{kindLive}, liveKey(tag, after), func(k, _ []byte) (bool, error) {
+		return fn(parseLive(k))
 	})
 }
 

@@ -267,7 +267,13 @@ func (w *walk) tree(id uint64, low, high []byte, depth int) error {
 				return w.fault(err)
 			}
 		}
-		if leaves {
+		leaf := leaves
+		if leaf && below == nil { // the last of its bucket
+			if leaf, err = w.plain(e.child); err != nil {
+				return w.fault(err)
+			}
+		}
+		if leaf {
 			err = w.use(e.child, 0)
 			if err != nil {
 				err = w.fault(err)
@@ -282,7 +288,8 @@ func (w *walk) tree(id uint64, low, high []byte, depth int) error {
 	return nil
 }
 
-// plain reports whether a page is a leaf that holds no buckets.
+// plain reports whether a page is a leaf that holds no buckets. Where a bucket holds both
+// values and buckets, those come last.
 func (w *walk) plain(id uint64) (bool, error) {
 	h, err := w.f.header(id)
 	if err != nil || h.flags != flagLeaf || h.count == 0 {
@@ -292,8 +299,12 @@ func (w *walk) plain(id uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e, err := p.element(0)
-	return !e.bucket, err
+	first, err := p.element(0)
+	if err != nil {
+		return false, err
+	}
+	last, err := p.element(p.count - 1)
+	return !first.bucket && !last.bucket, err
 }
 
 func within(p *page, key, low, high []byte) error {

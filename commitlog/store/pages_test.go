@@ -114,6 +114,46 @@ func TestPagesThatLeadAstray(t *testing.T) {
 	}
 }
 
+// The branches of a bucket that stands behind many values are looked through as well.
+func TestPagesBehindValues(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	db, err := store.Open(path, store.Options{NoSync: true})
+	fatal(t, err)
+	fatal(t, db.Update(func(tx *store.Tx) error {
+		b, err := tx.CreateBucket("log")
+		fatal(t, err)
+		in, err := b.CreateBucket("~past")
+		fatal(t, err)
+		for i := range 30_000 { // two levels of branches
+			fatal(t, b.Put(fmt.Appendf(nil, "key %05d", i), bytes.Repeat([]byte{1}, 100)))
+		}
+		for i := range 500 {
+			fatal(t, in.Put(fmt.Appendf(nil, "past %05d", i), bytes.Repeat([]byte{1}, 100)))
+		}
+		return nil
+	}))
+	fatal(t, db.Close())
+	testonly.ShallowOpen = true
+	defer func() { testonly.ShallowOpen = false }()
+	db, err = store.Open(path, store.Options{})
+	fatal(t, err)
+	fatal(t, db.Close())
+	file, err := os.ReadFile(path)
+	fatal(t, err)
+	spoilt := 0
+	for at := 0; at < len(file); at += os.Getpagesize() {
+		first := at + 16 + int(ne.Uint32(file[at+16:]))
+		if ne.Uint16(file[at+8:]) == 1 && bytes.HasPrefix(file[first:], []byte("past")) {
+			ne.PutUint64(file[at+16+8:], uint64(at/os.Getpagesize())) // its own child
+			spoilt++
+		}
+	}
+	fatal(t, os.WriteFile(path, file, 0o600))
+	if _, err = store.Open(path, store.Options{}); !errors.Is(err, store.ErrDamaged) || spoilt != 1 {
+		t.Errorf("%d branches spoilt: %v", spoilt, err)
+	}
+}
+
 // Whatever page is gone, all elements of the others are found.
 func TestReadFindsWhatIsLeft(t *testing.T) {
 	file, _ := filled(t)

@@ -20,26 +20,21 @@ func dump(t *testing.T, db *store.DB) map[string]string {
 	fatal(t, db.View(func(tx *store.Tx) error {
 		l, err := tx.Log(logName)
 		fatal(t, err)
-		b := tx.Bucket(logName)
-		return b.Scan(nil, func(name, value []byte) (bool, error) {
-			in := b.Bucket(string(name))
-			if in == nil {
-				t.Errorf("a value in the bucket: %q", name)
+		return tx.Bucket(logName).Scan(nil, func(k, v []byte) (bool, error) {
+			switch k[0] {
+			case '~':
+				t.Errorf("a bucket in the log: %q", k)
 				return true, nil
-			}
-			return true, in.Scan(nil, func(k, v []byte) (bool, error) {
-				switch {
-				case string(name) == "retired":
-					v = nil
-				case string(name) == "restates":
-					id := commitlog.ChangeID{Commit: commitlog.CommitID(be64(k[10:])), Index: uint16(k[18])<<8 | uint16(k[19])}
-					if info, _, err := l.Change(id); err != nil || !info.Live {
-						return true, err
-					}
+			case 'r':
+				v = nil
+			case 'n':
+				id := commitlog.ChangeID{Commit: commitlog.CommitID(be64(k[11:])), Index: uint16(k[19])<<8 | uint16(k[20])}
+				if info, _, err := l.Change(id); err != nil || !info.Live {
+					return true, err
 				}
-				out[fmt.Sprintf("%s/%x", name, k)] = fmt.Sprintf("%x", v)
-				return true, nil
-			})
+			}
+			out[fmt.Sprintf("%c/%x", k[0], k[1:])] = fmt.Sprintf("%x", v)
+			return true, nil
 		})
 	}))
 	return out

@@ -28,7 +28,7 @@ type Replay struct {
 	size      uint64
 	control   keys.Tag
 	resets    []byte // as in the log's head
-	epochs    []byte // as in the bucket head
+	epochs    []byte // as in the log's head
 	authors   map[keys.DeviceID]*commitlog.Author
 
 	first   []uint64 // for each commit: changes before it
@@ -159,9 +159,13 @@ func (r *Replay) OwnCommit(id keys.DeviceID, seq uint64) (commitlog.CommitID, er
 	return at, err
 }
 
-// OwnLeaf reports whether a commit of the author has the leaf.
+// OwnLeaf reports whether a commit of the author has the leaf, as [Log.OwnLeaf] does.
 func (r *Replay) OwnLeaf(id keys.DeviceID, leaf commitlog.Hash) (bool, error) {
-	return r.l.OwnLeaf(id, leaf)
+	a := r.authors[id]
+	if a == nil {
+		return false, nil
+	}
+	return ownLeaf(r.l, id, a.LastSeq, leaf)
 }
 
 // number returns the number of a change among all, from 0.
@@ -185,7 +189,7 @@ func (r *Replay) Change(id commitlog.ChangeID) (info commitlog.ChangeInfo, ok bo
 	if !ok {
 		return info, false, nil
 	}
-	v, err := r.l.changes.Only(changeKey(id))
+	v, err := r.l.all.Only(changeKey(id))
 	if err == nil && v == nil {
 		err = differs("change %v is gone", id)
 	}
@@ -230,9 +234,6 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 	if at, err := r.l.OwnCommit(h.Device, h.Seq); err != nil || at != e.ID {
 		return differs("commit %d is not found by its author's number", e.ID)
 	}
-	if own, err := r.l.OwnLeaf(h.Device, e.Leaf); err != nil || !own {
-		return differs("commit %d is not found by its leaf", e.ID)
-	}
 	r.size++
 	r.first = append(r.first, r.changes)
 	r.changes += uint64(len(c.Changes))
@@ -251,7 +252,7 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 			continue
 		}
 		for _, named := range e.Named[i] {
-			if r.l.restates.Get(appendChangeID(changeKey(named), id)) == nil {
+			if r.l.own.Get(restateKey(named, id)) == nil {
 				return differs("restate %v is not found by what it names", id)
 			}
 			r.restates[named] = append(r.restates[named], id)
@@ -300,9 +301,9 @@ func (r *Replay) Finish() error {
 		return differs("the log has %d commits, %d are there", l.size, r.size)
 	case l.vault != r.vault || l.authority != r.authority:
 		return differs("the log is of another vault")
-	case l.control != r.control || !bytes.Equal(l.head.Get(keyResets), r.resets):
+	case l.control != r.control || !bytes.Equal(l.own.Get(keyResets), r.resets):
 		return differs("the log's head")
-	case !bytes.Equal(l.head.Get([]byte("epochs")), r.epochs):
+	case !bytes.Equal(l.own.Get(keyEpochs), r.epochs):
 		return differs("the epochs")
 	}
 	stored := make(map[keys.DeviceID]bool)
@@ -326,13 +327,10 @@ func (r *Replay) Finish() error {
 
 func (r *Replay) compareLive() error {
 	n := uint64(0)
-	err := r.l.live.Scan(nil, func(k, _ []byte) (bool, error) {
-		if len(k) != 26 {
-			return false, differs("a live change")
-		}
-		id := parseChangeID(k[16:])
+	err := r.l.own.ScanPrefix([]byte{kindLive}, nil, func(k, _ []byte) (bool, error) {
+		tag, id := parseLive(k)
 		info, ok, err := r.Change(id)
-		if err == nil && (!ok || !info.Live || info.Tag != keys.Tag(k[:16])) {
+		if err == nil && (!ok || !info.Live || info.Tag != tag) {
 			err = differs("change %v is not live", id)
 		}
 		n++

@@ -22,6 +22,12 @@ const rewriteBatch = 4 << 20
 // anywhere, the old file is there, or the new one; what is left of a new one that
 // was not finished the next Rewrite removes.
 func Rewrite(path string, o Options) (before, after int64, err error) {
+	return rewrite(path, o, func(dst *bbolt.DB, src *DB) error { return bbolt.Compact(dst, src.bolt, rewriteBatch) })
+}
+
+// rewrite puts a copy that fn makes in the place of a store, as Rewrite says. Where fn
+// returns errAsItIs the store stays.
+func rewrite(path string, o Options, fn func(dst *bbolt.DB, src *DB) error) (before, after int64, err error) {
 	o.MustExist = true
 	src, err := Open(path, o)
 	if err != nil {
@@ -33,7 +39,9 @@ func Rewrite(path string, o Options) (before, after int64, err error) {
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, err
 	}
-	if err := copyStore(fresh, src); err != nil {
+	if err := copyStore(fresh, src, fn); errors.Is(err, errAsItIs) {
+		return 0, 0, remove(fresh)
+	} else if err != nil {
 		return 0, 0, errors.Join(fmt.Errorf("rewriting store: %w", err), remove(fresh))
 	}
 	old, err := os.Stat(path)
@@ -47,8 +55,10 @@ func Rewrite(path string, o Options) (before, after int64, err error) {
 	return old.Size(), now.Size(), durable.Rename(fresh, path)
 }
 
-// copyStore copies a store into a new file, which is durable but for its name.
-func copyStore(path string, src *DB) (err error) {
+var errAsItIs = errors.New("store stays as it is")
+
+// copyStore has fn copy a store into a new file, which is durable but for its name.
+func copyStore(path string, src *DB, fn func(dst *bbolt.DB, src *DB) error) (err error) {
 	defer catchDamage(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	dst, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true})
@@ -56,7 +66,7 @@ func copyStore(path string, src *DB) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	if err := bbolt.Compact(dst, src.bolt, rewriteBatch); err != nil {
+	if err := fn(dst, src); err != nil {
 		return err
 	}
 	return dst.Sync()

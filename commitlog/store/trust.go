@@ -12,7 +12,7 @@ import (
 // revoked, the epochs, and which commits have resets. All else is worked out. Authors count as admitted from the
 // beginning. It is called before the first commit, after In.
 func (r *Replay) Trust() (err error) {
-	r.epochs = bytes.Clone(r.l.head.Get([]byte("epochs")))
+	r.epochs = bytes.Clone(r.l.own.Get(keyEpochs))
 	r.trusts = true
 	return r.l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
 		if !id.IsZero() {
@@ -32,10 +32,10 @@ func (r *Replay) trustAt(id commitlog.CommitID) error {
 	if !r.trusts {
 		return nil
 	}
-	if epochs := r.l.head.Get([]byte("epochs")); len(epochs) != len(r.epochs) {
+	if epochs := r.l.own.Get(keyEpochs); len(epochs) != len(r.epochs) {
 		r.epochs = bytes.Clone(epochs)
 	}
-	for b := r.l.head.Get(keyResets); len(b) >= 8; b = b[8:] {
+	for b := r.l.own.Get(keyResets); len(b) >= 8; b = b[8:] {
 		if commitlog.CommitID(be.Uint64(b)) == id {
 			r.resets = be.AppendUint64(r.resets, uint64(id))
 		}

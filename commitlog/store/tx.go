@@ -134,9 +134,8 @@ type Bucket struct {
 
 	parent *Bucket // of one that is not looked up; nil: it is in no other
 	name   string
-	fill   float64 // 0: bbolt's own
-	shape  Shape   // of its elements, …
-	shaped bool    // … where it is known
+	fill   float64                // 0: bbolt's own
+	shape  func(key []byte) Shape // of its elements; nil: not known
 }
 
 // A Shape is how long the keys and values of a bucket are. Others are damage: so
@@ -145,12 +144,18 @@ type Shape struct {
 	Key, Value int // bytes; Any: that differs
 }
 
-// Any is the length of keys, or values, that differ.
-const Any = -1
+// Any is the length of keys, or values, that differ; None that of what should not be
+// there.
+const (
+	Any  = -1
+	None = -2
+)
 
 // Shaped says what shape the bucket's elements have.
-func (b *Bucket) Shaped(s Shape) *Bucket {
-	b.shape, b.shaped = s, true
+func (b *Bucket) Shaped(s Shape) *Bucket { return b.shapedBy(func([]byte) Shape { return s }) }
+
+func (b *Bucket) shapedBy(shape func(key []byte) Shape) *Bucket {
+	b.shape = shape
 	return b
 }
 
@@ -159,8 +164,10 @@ func (b *Bucket) Shaped(s Shape) *Bucket {
 type misshapen string
 
 func (b *Bucket) look(key, value []byte) {
-	s := &b.shape
-	if b.shaped && (s.Key != Any && len(key) != s.Key || s.Value != Any && len(value) != s.Value) {
+	if b.shape == nil {
+		return
+	}
+	if s := b.shape(key); s.Key != Any && len(key) != s.Key || s.Value != Any && len(value) != s.Value {
 		panic(misshapen(b.name))
 	}
 }

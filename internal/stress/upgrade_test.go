@@ -14,11 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/vault"
 )
 
-// age makes a server's data directory what the first version of its layout was.
+// age makes a server's data directory what the first version of its layout was, in which
+// a log was a bucket with buckets in it.
 func age(t *testing.T, data string) {
 	t.Helper()
 	db, err := store.Open(filepath.Join(data, "kist.db"), store.Options{})
@@ -36,7 +40,82 @@ func age(t *testing.T, data string) {
 		return err
 	}))
 	fatal(t, db.Close())
+	ageLogs(t, filepath.Join(data, "kist.db"))
 	fatal(t, os.WriteFile(filepath.Join(data, "version"), []byte("1\n"), 0o600))
+}
+
+// ageLogs makes the logs of a store what they were in the first layout.
+func ageLogs(t *testing.T, path string) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	fatal(t, err)
+	fatal(t, db.Update(func(tx *bbolt.Tx) error {
+		var logs []string
+		err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			if strings.HasPrefix(string(name), "log/") {
+				logs = append(logs, string(name))
+			}
+			return nil
+		})
+		for _, name := range logs {
+			err = errors.Join(err, ageLog(tx, name))
+		}
+		return err
+	}))
+	fatal(t, db.Close())
+}
+
+func ageLog(tx *bbolt.Tx, name string) error {
+	type element struct{ bucket, key, value []byte }
+	var all []element
+	sizes, err := tx.CreateBucketIfNotExists([]byte("sizes"))
+	if err == nil {
+		sizes, err = sizes.CreateBucket([]byte(strings.TrimPrefix(name, "log/")))
+	}
+	if err != nil {
+		return err
+	}
+	err = tx.Bucket([]byte(name)).ForEach(func(k, v []byte) error {
+		k, v = bytes.Clone(k), bytes.Clone(v)
+		put := func(bucket string, key []byte) { all = append(all, element{[]byte(bucket), key, v}) }
+		switch {
+		case k[0] == 'a' && len(k) == 25:
+			put("sequences", k[1:])
+		case k[0] == 'a':
+			put("authors", k[1:17])
+		case k[0] == 'c' && k[9] == 0:
+			put("commits", k[1:9])
+		case k[0] == 'c' && k[9] == 1:
+			put("changes", append(k[1:9:9], k[10:]...))
+		case k[0] == 'c' && k[9] == 2:
+			id := binary.BigEndian.Uint64(k[1:])
+			put("tree", binary.BigEndian.AppendUint64(nil, uint64(commitlog.TreeIndex(id-1))+uint64(k[10])))
+		case k[0] == 'c':
+			return sizes.Put(k[1:9], v)
+		case k[0] == 'h' && len(k) == 1:
+			put("head", []byte("log"))
+		default:
+			put(map[byte]string{'h': "head", 'l': "live", 'n': "restates", 'r': "retired"}[k[0]], k[1:])
+		}
+		return nil
+	})
+	if err == nil {
+		err = tx.DeleteBucket([]byte(name))
+	}
+	if err != nil {
+		return err
+	}
+	log, err := tx.CreateBucket([]byte(name))
+	for _, e := range all {
+		var b *bbolt.Bucket
+		if err == nil {
+			b, err = log.CreateBucketIfNotExists(e.bucket)
+		}
+		if err == nil {
+			err = b.Put(e.key, e.value)
+		}
+	}
+	return err
 }
 
 // become makes a directory what another is, whatever it was before.
@@ -155,7 +234,7 @@ func TestKillUpgrade(t *testing.T) {
 func upgraded(t *testing.T, s *server, old string) (aside string) {
 	t.Helper()
 	s.start()
-	if v, err := os.ReadFile(filepath.Join(s.data, "version")); err != nil || string(v) != "2\n" {
+	if v, err := os.ReadFile(filepath.Join(s.data, "version")); err != nil || string(v) != "3\n" {
 		t.Errorf("version %q, %v", v, err)
 	}
 	if _, err := os.Stat(filepath.Join(s.data, "upgrading")); !errors.Is(err, fs.ErrNotExist) {

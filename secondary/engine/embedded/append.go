@@ -155,7 +155,7 @@ func (e *Engine) add(tx *store.Tx, l *store.Log, r *engine.AppendRequest, b *com
 			return 0, unknown(err)
 		}
 	}
-	if err := addSize(tx, r.Vault, effects.ID, uint64(b.EncodedSize())); err != nil {
+	if err := addSize(l, effects.ID, uint64(b.EncodedSize())); err != nil {
 		return 0, unknown(err)
 	}
 	return effects.ID, nil
@@ -254,35 +254,10 @@ func setEpoch(l *store.Log, epoch uint32) error {
 // Bytes of the bundles so far are kept for each commit, so that a device can be
 // told how much is still to come.
 
-func addSize(tx *store.Tx, vault keys.VaultID, id commitlog.CommitID, n uint64) error {
-	b, err := sizes(tx, vault)
+func addSize(l *store.Log, id commitlog.CommitID, n uint64) error {
+	before, err := l.Sum(id - 1)
 	if err != nil {
 		return err
 	}
-	before, err := sizeAt(b, id-1)
-	if err != nil {
-		return err
-	}
-	return b.Append().Put(be.AppendUint64(nil, uint64(id)), be.AppendUint64(nil, before+n))
-}
-
-func sizes(tx *store.Tx, vault keys.VaultID) (*store.Bucket, error) {
-	if b := tx.Bucket(bucketSizes); b != nil {
-		if b = b.Bucket(vault.String()); b != nil {
-			return b, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: no sizes of a vault", store.ErrDamaged)
-}
-
-// sizeAt returns the bytes of the bundles of the first commits.
-func sizeAt(b *store.Bucket, id commitlog.CommitID) (uint64, error) {
-	if id == 0 {
-		return 0, nil
-	}
-	v := b.Get(be.AppendUint64(nil, uint64(id)))
-	if len(v) != 8 {
-		return 0, fmt.Errorf("%w: no size at commit %d", store.ErrDamaged, id)
-	}
-	return be.Uint64(v), nil
+	return l.SetSum(id, before+n)
 }

@@ -5,9 +5,8 @@
 //
 //	DIR/kist.db
 //	  vaults            vault 16       created u64 ‖ seen u64 ‖ state u8 ‖ since u64 ‖ quota, Unix ms
-//	  log/VAULT         the vault's log (package commitlog/store)
-//	  sizes/VAULT       commit ID u64  bytes of the bundles up to it, u64
-//	  compacted/VAULT   "place"        where compaction goes on, a key of the log's bucket retired
+//	  log/VAULT         the vault's log (package commitlog/store), with the bytes of the bundles up to each commit
+//	  compacted/VAULT   "place"        where compaction goes on, see store.Retirement
 //	                    "dropped"      bytes of the blobs that are here no more, i64
 //	                    hash 32        an object that may have to go: a change that named it has lost its blob
 //	  invites           SHA-256 of the token   expires u64, Unix ms ‖ uses left u32 ‖ quota ‖ n × vault 16 made with it
@@ -93,7 +92,6 @@ func (e *Engine) Close() error { return e.db.Close() }
 // Buckets of the file.
 const (
 	bucketVaults  = "vaults"
-	bucketSizes   = "sizes"
 	bucketInvites = "invites"
 
 	bucketCheckpoints = "checkpoints"

@@ -93,12 +93,7 @@ func (i *importing) begin(ctx context.Context, w *engine.Whole) error {
 				return err
 			}
 		}
-		sizes, err := tx.CreateBucket(bucketSizes)
-		if err != nil {
-			return err
-		}
-		_, err = sizes.CreateBucket(w.Vault.String())
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
@@ -251,7 +246,7 @@ func (i *importing) add(tx *store.Tx, l *store.Log, c *engine.WholeCommit) error
 			return unknown(err)
 		}
 	}
-	if err := addSize(tx, i.w.Vault, b.ID, uint64(b.EncodedSize())); err != nil {
+	if err := addSize(l, b.ID, uint64(b.EncodedSize())); err != nil {
 		return unknown(err)
 	}
 	return nil

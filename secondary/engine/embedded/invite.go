@@ -167,15 +167,7 @@ func (e *Engine) Create(ctx context.Context, token wire.Token, authority keys.Au
 		}
 		ms := uint64(now.UnixMilli())
 		t := &tenant{created: ms, seen: ms, state: engine.StateActive, since: ms, own: i.quota}
-		if err := putTenant(tx, vault, t); err != nil {
-			return err
-		}
-		sizes, err := tx.CreateBucket(bucketSizes)
-		if err != nil {
-			return err
-		}
-		_, err = sizes.CreateBucket(vault.String())
-		return err
+		return putTenant(tx, vault, t)
 	})
 }
 

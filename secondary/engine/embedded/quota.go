@@ -16,7 +16,7 @@ import (
 )
 
 // What a vault's log takes follows from what is stored anyway: the bytes of all its
-// bundles, which sizes has, less the blobs that compaction has dropped. So an append
+// bundles, which the log has, less the blobs that compaction has dropped. So an append
 // has nothing more to write. What objects take is counted in memory, beginning with
 // a look at their files: nobody else writes them.
 
@@ -24,11 +24,7 @@ var keyDropped = []byte("dropped")
 
 // logBytes returns what the commits and blobs of a vault take.
 func logBytes(tx *store.Tx, vault keys.VaultID, l *store.Log) (uint64, error) {
-	b, err := sizes(tx, vault)
-	if err != nil {
-		return 0, err
-	}
-	all, err := sizeAt(b, commitlog.CommitID(l.Size()))
+	all, err := l.Sum(commitlog.CommitID(l.Size()))
 	if err != nil {
 		return 0, err
 	}

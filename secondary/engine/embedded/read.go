@@ -31,15 +31,11 @@ func (e *Engine) Read(ctx context.Context, r engine.ReadRequest, fn func(*engine
 			}
 			p.Next++
 		}
-		b, err := sizes(tx, r.Vault)
+		upTo, err := l.Sum(p.Next)
 		if err != nil {
 			return err
 		}
-		upTo, err := sizeAt(b, p.Next)
-		if err != nil {
-			return err
-		}
-		all, err := sizeAt(b, commitlog.CommitID(p.Size))
+		all, err := l.Sum(commitlog.CommitID(p.Size))
 		p.Left = all - upTo
 		return err
 	})

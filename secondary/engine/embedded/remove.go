@@ -90,7 +90,7 @@ func removeStep(tx *store.Tx, vault keys.VaultID) (more bool, err error) {
 		}
 		return true, tx.DeleteBucket(name)
 	}
-	for _, in := range []string{bucketSizes, bucketCompacted, bucketCheckpoints} {
+	for _, in := range []string{bucketCompacted, bucketCheckpoints} {
 		all := tx.Bucket(in)
 		if all == nil {
 			continue

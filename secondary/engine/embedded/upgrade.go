@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -14,10 +15,26 @@ import (
 // made.
 const oldTenant = 8
 
-// Upgrade brings an engine's directory from the first version of its layout to the
-// second, which knows what vaults take and may take. Cut off, it goes on the next time;
-// where there is nothing, there is nothing to do.
-func Upgrade(dir string) (err error) {
+// Versions of the layout of an engine's directory. An upgrade that is cut off goes on
+// the next time; where there is nothing, there is nothing to do.
+
+// UpgradeLogs brings an engine's directory from the second version of its layout to the
+// third, which keeps a log in one bucket.
+func UpgradeLogs(dir string) error {
+	err := store.Convert(filepath.Join(dir, StoreFile), Options{}, "sizes")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// UpgradeTenants brings an engine's directory from the first version of its layout to
+// the second, which knows what vaults take and may take. It reads the logs, so it
+// brings these to the third first.
+func UpgradeTenants(dir string) (err error) {
+	if err := UpgradeLogs(dir); err != nil {
+		return err
+	}
 	e, err := Open(dir, Options{MustExist: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -55,11 +72,7 @@ func upgradeTenant(tx *store.Tx, vault keys.VaultID) error {
 	if err != nil {
 		return err
 	}
-	b, err := sizes(tx, vault)
-	if err != nil {
-		return err
-	}
-	all, err := sizeAt(b, commitlog.CommitID(l.Size()))
+	all, err := l.Sum(commitlog.CommitID(l.Size()))
 	if err != nil {
 		return err
 	}

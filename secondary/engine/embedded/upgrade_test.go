@@ -73,9 +73,9 @@ func TestUpgrade(t *testing.T) {
 	fatal(db.Close())
 
 	for range 2 {
-		fatal(embedded.Upgrade(dir))
+		fatal(embedded.UpgradeTenants(dir))
 	}
-	fatal(embedded.Upgrade(t.TempDir()))
+	fatal(embedded.UpgradeTenants(t.TempDir()))
 	e = open(t, dir)
 	defer e.Close()
 	got, err := e.Tenant(t.Context(), v.ID())

@@ -137,37 +137,38 @@ func TestVerify(t *testing.T) {
 
 // What has changed on the disk is found.
 func TestVerifyFinds(t *testing.T) {
+	part := func(w *world, tx *store.Tx, part byte) []byte { // of the last commit
+		k, _ := tx.Bucket("log/" + w.v.ID().String()).Last([]byte("c"))
+		return append(append([]byte(nil), k[:9]...), part)
+	}
 	for name, test := range map[string]struct {
 		spoil func(w *world, tx *store.Tx) error
 		want  string
 	}{
 		"blob": {func(w *world, tx *store.Tx) error {
-			return change(w, tx, "changes", func(k, v []byte) []byte { v[len(v)-1] ^= 1; return v })
+			return change(w, tx, part(w, tx, 1), func(v []byte) []byte { v[len(v)-1] ^= 1; return v })
 		}, "its content is another"},
 		"signature": {func(w *world, tx *store.Tx) error {
-			return change(w, tx, "commits", func(k, v []byte) []byte { v[len(v)-1] ^= 1; return v })
+			return change(w, tx, part(w, tx, 0), func(v []byte) []byte { v[len(v)-1] ^= 1; return v })
 		}, "signature"},
 		"live": {func(w *world, tx *store.Tx) error {
-			b := tx.Bucket("log/" + w.v.ID().String()).Bucket("live")
+			b := tx.Bucket("log/" + w.v.ID().String())
 			var first []byte
-			err := b.Scan(nil, func(k, _ []byte) (bool, error) { first = append(first, k...); return false, nil })
+			err := b.ScanPrefix([]byte("l"), nil, func(k, _ []byte) (bool, error) { first = append(first, k...); return false, nil })
 			if err != nil {
 				return err
 			}
 			return b.Delete(first)
 		}, "live"},
 		"tree": {func(w *world, tx *store.Tx) error {
-			return change(w, tx, "tree", func(k, v []byte) []byte { v[0] ^= 1; return v })
+			return change(w, tx, part(w, tx, 2), func(v []byte) []byte { v[0] ^= 1; return v })
 		}, "tree"},
 		"author": {func(w *world, tx *store.Tx) error {
-			return change(w, tx, "authors", func(k, v []byte) []byte { v[79]++; return v })
+			id := w.d.ID
+			return change(w, tx, append(append([]byte("a"), id[:]...), 0xFF), func(v []byte) []byte { v[79]++; return v })
 		}, "what is known of"},
 		"size": {func(w *world, tx *store.Tx) error {
-			b := tx.Bucket("sizes").Bucket(w.v.ID().String())
-			k, v := b.Last(nil)
-			v = append([]byte(nil), v...)
-			v[7]++
-			return b.Put(append([]byte(nil), k...), v)
+			return change(w, tx, part(w, tx, 3), func(v []byte) []byte { v[7]++; return v })
 		}, "are counted"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,10 +202,10 @@ func TestVerifyFinds(t *testing.T) {
 }
 
 // change changes the last value of a bucket of the log.
-func change(w *world, tx *store.Tx, bucket string, how func(k, v []byte) []byte) error {
-	b := tx.Bucket("log/" + w.v.ID().String()).Bucket(bucket)
-	k, v := b.Last(nil)
-	return b.Put(append([]byte(nil), k...), how(k, append([]byte(nil), v...)))
+func change(w *world, tx *store.Tx, prefix []byte, how func(v []byte) []byte) error {
+	b := tx.Bucket("log/" + w.v.ID().String())
+	k, v := b.Last(prefix)
+	return b.Put(append([]byte(nil), k...), how(append([]byte(nil), v...)))
 }
 
 // reopen changes the store behind the engine's back.
