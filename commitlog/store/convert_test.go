@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -106,8 +107,8 @@ func TestConvert(t *testing.T) {
 		fatal(t, l.SetSum(id, n))
 	})
 	fatal(t, want.Close())
-	if diff := cmp.Diff(everything(t, want.Path()), everything(t, path)); diff != "" {
-		t.Errorf("want − got +:\n%s", diff)
+	if want, got := everything(t, want.Path()), everything(t, path); !maps.Equal(want, got) {
+		t.Errorf("want − got +:\n%s", cmp.Diff(want, got))
 	}
 	db, err := store.Open(path, store.Options{})
 	fatal(t, err)
@@ -150,11 +151,11 @@ func TestConvertCutOff(t *testing.T) {
 			}
 			break
 		}
-		if got := everything(t, path); !cmp.Equal(got, old) && !cmp.Equal(got, converted) {
+		if got := everything(t, path); !maps.Equal(got, old) && !maps.Equal(got, converted) {
 			t.Fatalf("cut off at step %d: neither the old store nor the new one", stop)
 		}
 		fatal(t, store.Convert(path, store.Options{}, "sizes"))
-		if got := everything(t, path); !cmp.Equal(got, converted) {
+		if got := everything(t, path); !maps.Equal(got, converted) {
 			t.Fatalf("cut off at step %d, and done again: %s", stop, cmp.Diff(converted, got))
 		}
 	}
@@ -174,8 +175,8 @@ func TestConvertDamaged(t *testing.T) {
 		if err := store.Convert(path, store.Options{}, "sizes"); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("%s: %v, want ErrDamaged", name, err)
 		}
-		if diff := cmp.Diff(before, everything(t, path)); diff != "" {
-			t.Errorf("%s: it has changed:\n%s", name, diff)
+		if after := everything(t, path); !maps.Equal(before, after) {
+			t.Errorf("%s: it has changed:\n%s", name, cmp.Diff(before, after))
 		}
 		if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
 			t.Errorf("%s: left %q", name, left)
