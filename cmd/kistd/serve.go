@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/ballast"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/front"
@@ -87,6 +88,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	for _, what := range data.Remarks() {
 		log.Warn("data directory: " + what)
 	}
+	defer ballast.Hold(ballast.Server)()
 	e, err := data.OpenEngine()
 	if err != nil {
 		return err

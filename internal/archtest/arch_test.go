@@ -31,6 +31,7 @@ type room struct {
 // The rooms, from the ground up: one imports only such as stand above it in this
 // list, on its own floor or on a lower one.
 var rooms = []room{
+	{0, "internal/ballast", "", ""},
 	{0, "internal/bech32", "", ""},
 	{0, "internal/chunked", "", ""},
 	{0, "internal/durable", "", "golang.org/x/sys"},
@@ -62,7 +63,7 @@ var rooms = []room{
 	{2, "internal/certs", "", "golang.org/x/crypto/acme"},
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
-	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary/archive secondary secondary/admin secondary/front internal/certs internal/settings", "github.com/spf13 golang.org/x/sys"},
+	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary/archive secondary secondary/admin secondary/front internal/ballast internal/certs internal/settings", "github.com/spf13 golang.org/x/sys"},
 	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term internal/words", "github.com/spf13"},
 }
 

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/kistvault/kist/internal/ballast"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
 )
@@ -50,6 +51,7 @@ func child(role string) {
 // childSecondary answers each line: "invite" with a new one, "invites" with one for
 // any number of vaults, "heap" with the bytes of what is alive in memory.
 func childSecondary(dir string, in io.Reader, out io.Writer) (err error) {
+	defer ballast.Hold(ballast.Server)() // as kistd does
 	p, err := newPlace(dir, nil)
 	if err != nil {
 		return err
@@ -74,7 +76,7 @@ func childSecondary(dir string, in io.Reader, out io.Writer) (err error) {
 			debug.FreeOSMemory()
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
-			fmt.Fprintln(out, m.HeapAlloc)
+			fmt.Fprintln(out, m.HeapAlloc-ballast.Server)
 		}
 	}
 	return lines.Err()
