@@ -52,6 +52,11 @@ type Config struct {
 	// MaxConns is how many connections there may be at a time. One more takes the
 	// place of the oldest that has not signed in. 0: 4096.
 	MaxConns int
+	// ClientBytes is how many bytes the server holds in memory for its clients, all of
+	// them together: requests that are half here, and answers that are not taken. Fewer
+	// than 32 MiB cannot hold the largest. What the collector has not collected yet comes
+	// on top, about as much again. 0: 128 MiB.
+	ClientBytes int
 	// Limits are those of one address, and of one vault.
 	Limits Limits
 	// ClientAddr returns where a connection comes from, for the limits of an
@@ -100,6 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.RetentionDays, 30)
 	setDefault(&c.DeletedDays, 7)
 	setDefault(&c.MaxConns, 4096)
+	setDefault(&c.ClientBytes, 128<<20)
 	c.Limits = c.Limits.withDefaults()
 	if c.ClientAddr == nil {
 		c.ClientAddr = remoteAddr

@@ -28,8 +28,12 @@ type conn struct {
 	stranger *list.Element // in server.strangers
 
 	replies  chan wire.Message            // from the reader to the writer
+	in       holding                      // the frame that is read
+	unread   holding                      // the answers in replies, and the one that is written
+	out      holding                      // what the session sends by itself
 	held     wire.Message                 // the writer's: an answer that something goes before; nil: none
 	vault    atomic.Pointer[keys.VaultID] // that the device is signed in to; nil: none yet
+	buf      []byte                       // the writer's: the frame that it writes
 	reserved bool                         // the writer's: there is room for what it sends
 	ready    chan struct{}                // holds a token when the session may have something to send
 	done     chan struct{}                // closed by the writer when it ends
@@ -38,6 +42,39 @@ type conn struct {
 // refuseTime is when a refused sign-in is told so. It is far above what any takes,
 // and slows guessing down.
 const refuseTime = 250 * time.Millisecond
+
+// bound counts what the connection holds against the server's budget. Where it has to
+// give way it is cut off: what a device has not taken it may never take.
+func (c *conn) bound() {
+	cut := func() {
+		c.server.config.Logger.Debug("holds too much for too long, and others wait", "conn", c.session.name)
+		c.session.tell(again())
+		c.frames.Close()
+	}
+	b := &c.server.budget
+	c.in, c.unread, c.out = holding{budget: b, cut: cut}, holding{budget: b, cut: cut}, holding{budget: b, cut: cut}
+	c.session.held.cut = cut
+	c.frames.Bound(func(bytes int) error {
+		if !c.in.set(bytes) {
+			return again()
+		}
+		return nil
+	})
+}
+
+// weight returns how many bytes of memory an answer takes, as far as that counts: of those
+// that can be large.
+func weight(m wire.Message) (n int) {
+	switch m := m.(type) {
+	case *wire.Checkpoint:
+		return len(m.Data)
+	case *wire.Uploaded:
+		for i := range m.Results {
+			n += 48 + len(m.Results[i].Text)
+		}
+	}
+	return n
+}
 
 // wake lets the writer look at the session. It never waits.
 func (c *conn) wake() {
@@ -54,6 +91,7 @@ func (c *conn) read() {
 	err := c.serve()
 	c.server.config.Logger.Debug("connection ends", "conn", c.session.name, "reason", err)
 	c.session.Close()
+	c.in.end()
 	if m := lastError(err); m != nil {
 		c.say(m)
 	} else {
@@ -71,6 +109,12 @@ func (c *conn) serve() error {
 	signedIn := false
 	for {
 		frame, err := c.frames.Read()
+		var full *wire.Error
+		if errors.As(err, &full) { // there is no room for it
+			c.session.Close()
+			c.say(full)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -92,6 +136,10 @@ func (c *conn) serve() error {
 				// Every refusal takes the same time, whatever there was to look
 				// up and to verify.
 				time.Sleep(time.Until(came.Add(refuseTime)))
+			}
+			if !c.unread.acquire(weight(m)) {
+				c.session.Close()
+				m = again()
 			}
 			c.say(m)
 		}
@@ -141,7 +189,6 @@ func (c *conn) write() {
 	defer c.server.finished.Done()
 	defer close(c.done)
 	defer c.gone()
-	var buf []byte
 	for {
 		m, open := c.next()
 		if !open {
@@ -151,22 +198,23 @@ func (c *conn) write() {
 		if m == nil {
 			continue
 		}
-		var err error
-		if buf, err = wire.Append(buf[:0], m); err != nil {
-			c.server.config.Logger.Error("message cannot be sent", "conn", c.session.name, "type", m.Type(), "err", err)
-		} else {
-			c.server.counts.said(m, len(buf)) // whoever has it finds it counted
+		answer := weight(m)
+		err := c.append(m)
+		if err == nil && c.reserved && !c.server.outgoing.change(c, len(c.buf)+c.session.flow.held()) {
+			m = again() // it is a large bundle, and there is no room for it
+			err = c.append(m)
+		}
+		if err == nil {
+			c.server.counts.said(m, len(c.buf)) // whoever has it finds it counted
 		}
 		final := Final(m)
 		e, isError := m.(*wire.Error)
 		m = nil // it is all in buf: a slow line holds it once
 		if err == nil {
-			if c.reserved {
-				c.server.outgoing.change(c, len(buf)+c.session.flow.held())
-			}
-			err = c.frames.Write(buf)
+			err = c.frames.Write(c.buf)
 		}
 		c.release()
+		c.unread.release(answer)
 		if err != nil {
 			c.frames.Close() // the reader ends too
 			return
@@ -175,15 +223,16 @@ func (c *conn) write() {
 			c.frames.Goodbye(isError && e.Code == wire.CodeProtocol)
 			return
 		}
-		if cap(buf) > quiet && len(buf) <= quiet {
-			buf = nil
-		}
 	}
 }
 
-// quiet is the size of a write buffer that a session keeps: the small messages
-// of a session that has nothing to transfer.
-const quiet = 16 << 10
+// append makes the frame of m in buf.
+func (c *conn) append(m wire.Message) (err error) {
+	if c.buf, err = wire.Append(c.buf[:0], m); err != nil {
+		c.server.config.Logger.Error("message cannot be sent", "conn", c.session.name, "type", m.Type(), "err", err)
+	}
+	return err
+}
 
 // next returns the next message to send: an answer, or else what the session
 // has. Nil and true is to look again; false is the end of the answers.
@@ -206,6 +255,9 @@ func (c *conn) next() (m wire.Message, open bool) {
 	}
 	if m := c.news(); m != nil {
 		return m, true
+	}
+	if cap(c.buf) > quiet {
+		c.buf = nil // nothing is under way
 	}
 	select {
 	case m, open = <-c.replies:
@@ -238,6 +290,8 @@ func (c *conn) gone() {
 	if c.vault.Load() != nil {
 		c.server.outgoing.leave(c)
 	}
+	c.out.end()
+	c.unread.end()
 }
 
 // release gives back what was reserved.

@@ -96,6 +96,8 @@ func (s *Server) WriteMetrics(w *metrics.Writer) {
 	w.Gauge("kistd_connections", "Connections that are open.", float64(s.Conns()))
 	w.Gauge("kistd_sessions", "Devices that are signed in.", float64(signedIn))
 	w.Counter("kistd_connections_total", "Connections that were taken.", c.connections.Load())
+	w.Gauge("kistd_client_bytes", "Bytes in memory of requests that are half here, and of answers that devices have not taken.", float64(s.budget.bytes()))
+	w.Gauge("kistd_client_bytes_max", "How many there may be.", float64(s.budget.max))
 	f := w.Counters("kistd_connections_refused_total", "Connections that were refused: no kist protocol, too many from an address at a time or open, no room at all or stopping, no TLS where it is needed.")
 	for i, name := range refusals {
 		f.Add(float64(c.refused[i].Load()), "reason", name)
@@ -113,11 +115,11 @@ func (s *Server) WriteMetrics(w *metrics.Writer) {
 			f.Add(float64(c.errors[code].Load()), "code", strconv.Itoa(int(code)), "meaning", err.Error())
 		}
 	}
-	f = w.Counters("kistd_limits_total", "Times that a limit was met: of an address (connects, creates), or of a vault (messages, scans, sessions, quota).")
+	f = w.Counters("kistd_limits_total", "Times that a limit was met: of an address (connects, creates), of a vault (messages, scans, sessions, quota), or of the server (memory).")
 	for _, l := range []struct {
 		name string
 		met  *atomic.Uint64
-	}{{"connects", &s.connects.met}, {"creates", &s.creates.met}, {"messages", &s.messages.met}, {"scans", &s.scans.met}, {"sessions", &c.sessions}, {"quota", &c.quota}} {
+	}{{"connects", &s.connects.met}, {"creates", &s.creates.met}, {"messages", &s.messages.met}, {"scans", &s.scans.met}, {"sessions", &c.sessions}, {"quota", &c.quota}, {"memory", &s.budget.met}} {
 		f.Add(float64(l.met.Load()), "limit", l.name)
 	}
 	f = w.Counters("kistd_compactions_total", "Compactions, of all vaults.")

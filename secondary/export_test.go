@@ -14,5 +14,8 @@ func SetUpgrades(apply ...func(dir string) error) (restore func()) {
 // NoteTrouble is what happens where the store fails.
 func (s *Server) NoteTrouble(err error) { s.noteTrouble(err) }
 
+// HeldBytes is how much of its budget for clients the server has given out.
+func (s *Server) HeldBytes() int { return s.budget.bytes() }
+
 // ShutdownSpread is over how many milliseconds n devices come back.
 func ShutdownSpread(n int) int { return shutdownSpread(n) }

@@ -93,6 +93,9 @@ func startOn(t testing.TB, l net.Listener, change func(*secondary.Config)) *fixt
 		if err := f.server.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
+		if n := f.server.HeldBytes(); n != 0 {
+			t.Errorf("%d bytes are held for nobody", n)
+		}
 		f.http.Close()
 		if err := e.Close(); err != nil {
 			t.Errorf("closing the engine: %v", err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // outgoing bounds what the sessions of each vault together hold of frames that their
@@ -19,11 +20,11 @@ type outgoing struct {
 // lane is what one vault holds.
 type lane struct {
 	bytes   int
-	holders map[*conn]holding
+	holders map[*conn]taken
 	waiting map[*conn]*time.Timer // to be woken when there is room, or at the latest then
 }
 
-type holding struct {
+type taken struct {
 	bytes int
 	since time.Time
 }
@@ -32,8 +33,8 @@ type holding struct {
 // bundle, holds the whole of it.
 const maxOutgoing = 8 * downloadFrame
 
-// patience is what a frame may take while others wait: 0.8 Mbit/s for the largest.
-const patience = 10 * time.Second
+// roomAgain is when to look again for room in the server's budget.
+const roomAgain = time.Second
 
 // reserve makes room for the next frame of a connection, and reports whether there was
 // some. Where there was none the connection is woken later. The connection's writer
@@ -60,14 +61,19 @@ func (o *outgoing) reserve(c *conn) bool {
 		o.forget(slowest)
 		l = o.lane(c) // which may have been empty
 	}
-	l.bytes += downloadFrame
-	l.holders[c] = holding{downloadFrame, now}
+	there := c.out.set(wire.MaxItem) // which all frames fit but those of a bundle in parts
+	if there {
+		l.bytes += downloadFrame
+		l.holders[c] = taken{downloadFrame, now}
+	} else {
+		l.wait(c, time.AfterFunc(roomAgain, c.wake))
+	}
 	o.mu.Unlock()
 	if slowest != nil {
 		slowest.server.config.Logger.Debug("too slow, and others wait", "conn", slowest.session.name)
 		slowest.frames.Close()
 	}
-	return true
+	return there
 }
 
 // wait notes that a connection waits, with the timer that wakes it, or does no longer.
@@ -81,15 +87,17 @@ func (l *lane) wait(c *conn, t *time.Timer) {
 	}
 }
 
-// change notes what a connection holds after all.
-func (o *outgoing) change(c *conn, bytes int) {
+// change notes what a connection holds after all, and reports whether the server has
+// room for it.
+func (o *outgoing) change(c *conn, bytes int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := o.lane(c)
 	if h, ok := l.holders[c]; ok {
 		l.bytes += bytes - h.bytes
-		l.holders[c] = holding{bytes, h.since}
+		l.holders[c] = taken{bytes, h.since}
 	}
+	return c.out.set(bytes)
 }
 
 // leave notes that a connection holds nothing any more.
@@ -97,6 +105,7 @@ func (o *outgoing) leave(c *conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.forget(c)
+	c.out.set(0)
 }
 
 // lane returns the connection's lane. mu is held.
@@ -104,7 +113,7 @@ func (o *outgoing) lane(c *conn) *lane {
 	vault := *c.vault.Load()
 	l := o.lanes[vault]
 	if l == nil {
-		l = &lane{holders: make(map[*conn]holding), waiting: make(map[*conn]*time.Timer)}
+		l = &lane{holders: make(map[*conn]taken), waiting: make(map[*conn]*time.Timer)}
 		if o.lanes == nil {
 			o.lanes = make(map[keys.VaultID]*lane)
 		}

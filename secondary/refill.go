@@ -16,7 +16,7 @@ func (s *Session) refill(ctx context.Context, m *wire.Refill) (wire.Message, err
 	}
 	var bundles []*commitlog.Bundle
 	for _, item := range m.Items {
-		data, err := s.refills.Add(item)
+		data, err := s.assemble(&s.refills, item)
 		if err != nil {
 			return nil, err
 		}

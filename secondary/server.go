@@ -36,6 +36,7 @@ type Server struct {
 	connects, creates *buckets[netip.Addr]
 	messages, scans   *buckets[keys.VaultID]
 	outgoing          outgoing
+	budget            budget
 
 	// ctx ends what sessions do with the engine when Shutdown runs out of time.
 	ctx    context.Context
@@ -75,7 +76,8 @@ func New(c Config) (*Server, error) {
 		connects: newBuckets[netip.Addr](config.Limits.Connects), creates: newBuckets[netip.Addr](config.Limits.Creates),
 		messages: newBuckets[keys.VaultID](config.Limits.Messages), scans: newBuckets[keys.VaultID](config.Limits.Scans),
 		conns: make(map[*conn]struct{}), from: make(map[netip.Addr]int),
-		sick: make(chan struct{}, 1),
+		budget: budget{max: config.ClientBytes},
+		sick:   make(chan struct{}, 1),
 	}, nil
 }
 
@@ -136,6 +138,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	log.Debug("connection begins", "from", r.RemoteAddr)
 	c.frames = frames.New(ws, s.config.Idle)
 	c.session = s.NewSession(exporter, c.wake)
+	c.bound()
 	c.session.from, c.session.counts = from, counts
 	c.session.name = name
 	s.start(c)

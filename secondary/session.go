@@ -35,6 +35,7 @@ type Session struct {
 	sign     keys.VerifyKey  // that verifies its commits
 	parts    wire.Assembler  // of UPLOAD
 	refills  wire.Assembler  // of REFILL
+	held     holding         // what parts and refills hold
 	refused  commitlog.Hash  // leaf of the commit refused last
 	seen     time.Time       // when the vault's record was told that a device is here
 
@@ -57,7 +58,12 @@ const (
 // connection's TLS exporter gives, nil without TLS. wake is called, from any
 // goroutine, when Next may have something to say; it must not wait.
 func (s *Server) NewSession(exporter []byte, wake func()) *Session {
-	return &Session{server: s, number: s.begun.Add(1), exporter: exporter, wake: wake}
+	session := &Session{server: s, number: s.begun.Add(1), exporter: exporter, wake: wake}
+	session.held = holding{budget: &s.budget, cut: func() {
+		session.tell(again())
+		session.wake()
+	}}
+	return session
 }
 
 // Final reports whether m ends the session.
@@ -109,6 +115,8 @@ func (s *Session) over() {
 	}
 	s.state = stateOver
 	s.flow.stop()
+	s.parts, s.refills = wire.Assembler{}, wire.Assembler{}
+	s.held.end()
 }
 
 // Handle takes the next frame and returns the answers to it. It uses the frame
@@ -124,6 +132,7 @@ func (s *Session) Handle(ctx context.Context, frame []byte) []wire.Message {
 		tap(frame)
 	}
 	replies, err := s.handle(ctx, frame)
+	s.held.set(s.parts.Held() + s.refills.Held())
 	if err != nil {
 		replies = append(replies, s.answer(err))
 	}
@@ -194,6 +203,17 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 		}
 	}
 	return nil, fmt.Errorf("%w: %v cannot come here", wire.ErrProtocol, m.Type())
+}
+
+// assemble takes the next item of a direction, as a's Add does, where there is room for
+// what it adds to a bundle in parts.
+func (s *Session) assemble(a *wire.Assembler, i wire.Item) (bundle []byte, err error) {
+	if i.Kind == wire.ItemPart || i.Kind == wire.ItemLast {
+		if !s.held.acquire(len(i.Data)) {
+			return nil, again()
+		}
+	}
+	return a.Add(i)
 }
 
 // vault returns the vault that the client is signed in to.

@@ -26,7 +26,7 @@ func (s *Session) upload(ctx context.Context, m *wire.Upload) (wire.Message, err
 	var arrivals []arrival
 	var bundles []*commitlog.Bundle
 	for _, item := range m.Items {
-		data, err := s.parts.Add(item)
+		data, err := s.assemble(&s.parts, item)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -165,6 +166,14 @@ func (c *config) needData() error {
 func (c *config) needSessions() error {
 	if c.sessions < 1 || c.sessions > maxSessions {
 		return usagef("--sessions: a number from 1 to %d", maxSessions)
+	}
+	return nil
+}
+
+// needClientMemory checks that setting.
+func (c *config) needClientMemory() error {
+	if c.clientMemory < minClientMemory || c.clientMemory > math.MaxInt {
+		return usagef("--client-memory: at least 32MiB: less does not hold the largest commit")
 	}
 	return nil
 }

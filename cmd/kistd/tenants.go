@@ -21,7 +21,15 @@ type tenantLimits struct {
 	quotaDevices              uint32
 	sessions                  uint32
 	addressConns, addressRate uint32
+	clientMemory              uint64
 }
+
+// Bytes that are held for clients: without a setting, and the fewest that hold what one
+// of them may send.
+const (
+	defaultClientMemory = 128 << 20
+	minClientMemory     = 32 << 20
+)
 
 // tenants adds the settings about who may have how much.
 func (c *config) tenants(t *settings.Table) {
@@ -40,6 +48,9 @@ func (c *config) tenants(t *settings.Table) {
 	t.Add("sessions", settings.Number(&c.sessions, defaultSessions),
 		"`NUMBER` of devices that may be connected at a time",
 		"Further ones are told to come back. One that does nothing takes some 20 KiB of memory, with TLS 30, and a file descriptor: where the limit on these (LimitNOFILE= in the unit) has no room for all, the log says so at the start.")
+	t.Add("client-memory", settings.Size(&c.clientMemory, defaultClientMemory),
+		"`SIZE` of all that devices have half sent, or not read yet, at least 32MiB",
+		"It is held in memory, which needs about twice as much for it. Where it is used up, who has held much for long is cut off, and others are told to come back: devices do both by themselves, and lose nothing.")
 	t.Add("address-connections", settings.Number(&c.addressConns, 256),
 		"`NUMBER` of connections that one address may have open", "0 is no limit. For IPv6 the first 64 bits are the address; this machine is not limited.")
 	t.Add("address-rate", settings.Number(&c.addressRate, 10),

@@ -161,5 +161,8 @@ func (a *Assembler) Add(i Item) (bundle []byte, err error) {
 	return nil, nil
 }
 
+// Held returns how many bytes of a bundle have come that is not whole yet.
+func (a *Assembler) Held() int { return len(a.part) }
+
 // Partial reports whether parts of a bundle have come and its last has not.
 func (a *Assembler) Partial() bool { return a.part != nil }

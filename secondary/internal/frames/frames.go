@@ -25,7 +25,8 @@ type Conn struct {
 	ws   *websocket.Conn
 	idle time.Duration
 
-	buf []byte // of the last frame read
+	buf  []byte          // of the last frame read
+	room func(int) error // asked before it grows; nil: nobody is
 
 	read, written atomic.Uint64 // bytes of frames, those under way included
 
@@ -38,6 +39,12 @@ func New(ws *websocket.Conn, idle time.Duration) *Conn {
 	ws.SetReadLimit(wire.MaxSignInFrame)
 	return &Conn{ws: ws, idle: idle}
 }
+
+// Bound has room asked before a frame takes so many bytes of memory, more than before.
+// A frame for which it has an error is read and dropped, and Read returns that error,
+// which alone is not final. With zero it is told that none is held any more, and between
+// frames none is. It is called before the first Read.
+func (c *Conn) Bound(room func(bytes int) error) { c.room = room }
 
 // Moved returns how many bytes of frames were written and read so far. What a
 // WebSocket adds, and control frames that it deals with itself, do not count.
@@ -74,10 +81,9 @@ func (c *Conn) writeDeadline() { c.ws.SetWriteDeadline(time.Now().Add(c.idle)) }
 // final: io.EOF where the peer closed, [wire.ErrTooLarge], [wire.ErrProtocol] or
 // [wire.ErrTimeout], or the connection's own.
 func (c *Conn) Read() ([]byte, error) {
-	if cap(c.buf) > chunk && len(c.buf) <= chunk/2 {
-		c.buf = nil // a session that has become quiet holds little
+	if err := c.shrink(); err != nil {
+		return nil, err
 	}
-	c.buf = c.buf[:0]
 	c.readDeadline()
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
@@ -86,9 +92,15 @@ func (c *Conn) Read() ([]byte, error) {
 	if kind != websocket.BinaryMessage {
 		return nil, fmt.Errorf("%w: a text message", wire.ErrProtocol)
 	}
+	var refused error
 	for {
 		if len(c.buf) == cap(c.buf) {
-			c.buf = append(c.buf, 0)[:len(c.buf)]
+			if refused == nil {
+				refused = c.grow()
+			}
+			if refused != nil {
+				c.buf = c.buf[:0]
+			}
 		}
 		room := c.buf[len(c.buf):min(cap(c.buf), len(c.buf)+chunk)]
 		c.readDeadline()
@@ -96,12 +108,46 @@ func (c *Conn) Read() ([]byte, error) {
 		c.buf = c.buf[:len(c.buf)+n]
 		c.read.Add(uint64(n))
 		if errors.Is(err, io.EOF) {
-			return c.buf, nil
+			return c.buf, refused
 		}
 		if err != nil {
 			return nil, readError(err)
 		}
 	}
+}
+
+// Buffers of frames: what one begins with, and what is kept of one that has a bound.
+const (
+	firstBuffer = 512
+	smallBuffer = 4 << 10
+)
+
+// shrink gives up a large buffer: a session that has become quiet holds little.
+func (c *Conn) shrink() error {
+	defer func() { c.buf = c.buf[:0] }()
+	if c.room != nil && cap(c.buf) > smallBuffer {
+		c.buf = nil
+		return c.room(0)
+	}
+	if cap(c.buf) > chunk && len(c.buf) <= chunk/2 {
+		c.buf = nil
+	}
+	return nil
+}
+
+// grow doubles the buffer. There is one byte beyond the largest frame, to find its end.
+func (c *Conn) grow() error {
+	n := max(firstBuffer, 2*cap(c.buf))
+	if len(c.buf) <= wire.MaxFrame {
+		n = min(n, wire.MaxFrame+1)
+	}
+	if c.room != nil && n > smallBuffer {
+		if err := c.room(n); err != nil {
+			return err
+		}
+	}
+	c.buf = append(make([]byte, 0, n), c.buf...)
+	return nil
 }
 
 func readError(err error) error {
