@@ -115,8 +115,8 @@ signatures, what follows on what, what is live, the hash of each value and of ea
 large one. No key is needed, and nothing is changed. Names and contents the server
 cannot read; that they are the ones that were sent, it can tell.
 
-Beside a server that runs, others go on, and only compaction waits. Otherwise, as
-for a backup, every page of the store is read, too.
+Beside a server that runs, everything else goes on. Otherwise, as for a backup,
+every page of the store is read, too.
 
 Exit status 9 says that something is not as it was written.`,
 		Example: `  kistd verify --data /var/lib/kistd

@@ -188,7 +188,8 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	log.Info("listening", "address", listener.Addr().String(), "url", address.URL, "binding", address.Binding.String(),
 		"certificate", certificate.kind, "server-key", data.Key().Public().String(), "version", versionText(), "sessions", sessions, "settings", conf.file)
 
-	// 6. Serve, and stop in order: the sessions, then connections, then the store.
+	// 6. Serve, and stop in order: the sessions, with what commands and compaction are at,
+	// then connections, then the store.
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(certificate.listen(listener)) }()
 	warn := func(err error) {
@@ -219,6 +220,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	}
 	log.Info("stopping; a second signal ends it at once", "connections", server.Conns())
 	warn(notify("STOPPING=1"))
+	commands.End() // a verification may have hours to go
 	return stop(server, web, failed, log)
 }
 

@@ -83,9 +83,12 @@ func (s *Server) counted(h http.Handler) http.Handler {
 	})
 }
 
-// Close ends what is being answered, at its next step, and removes the socket.
+// End ends what is being answered, at its next step, and does not wait for it.
+func (s *Server) End() { s.end() }
+
+// Close is End, waits for it, and removes the socket.
 func (s *Server) Close() error {
-	s.end()
+	s.End()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := s.http.Shutdown(ctx) // lets answers out that are ready

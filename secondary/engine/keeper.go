@@ -20,8 +20,7 @@ type Keeper interface {
 	// later.
 	Hold() (release func())
 	// Verify goes through all that is stored and calls found for each fault; fn
-	// may not use the engine. Everything but compaction goes on meanwhile, unless
-	// o.Pages. An error says that it could not come to its end.
+	// may not use the engine. Everything goes on meanwhile, unless o.Pages. An error says that it could not come to its end.
 	Verify(ctx context.Context, o VerifyOptions, found func(Fault)) (Verified, error)
 	// Tidy counts what nobody will ask for any more and was there before a time:
 	// invites that had expired by then, and objects, whole or not, that no commit

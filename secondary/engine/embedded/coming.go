@@ -46,18 +46,9 @@ func (c *coming) has(vault keys.VaultID) bool {
 
 // sweep removes what is left of a vault that goes, or came and was cut off.
 func (e *Engine) sweep(ctx context.Context, vault keys.VaultID) error {
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
-	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
-	for _, id := range going {
-		if id != vault || err != nil {
-			continue
-		}
-		if !e.holdMu.TryLock() {
-			return errHeld
-		}
-		err = e.remove(ctx, vault)
-		e.holdMu.Unlock()
+	err := e.removeGoing(ctx, vault, true)
+	if errors.Is(err, wire.ErrNotFound) {
+		return nil
 	}
 	return err
 }

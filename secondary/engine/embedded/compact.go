@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // Compaction goes through what commits have ended, in the order of those commits,
@@ -31,16 +33,33 @@ var compactPlace = []byte("place")
 // Compact implements [engine.Engine].
 func (e *Engine) Compact(ctx context.Context, before time.Time) (engine.Compacted, error) {
 	var done engine.Compacted
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
+	unlock, err := e.keeping.lock(ctx, keys.VaultID{}) // one at a time, for what asked promises
+	if err != nil {
+		return done, err
+	}
+	defer unlock()
 	e.asked.next()
 	vaults, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
 	for i := 0; i < len(vaults) && err == nil; i++ {
-		if err = e.compactBlobs(ctx, vaults[i], millis(before), &done); err == nil {
-			err = e.compactObjects(ctx, vaults[i], &done)
-		}
+		err = e.compactVault(ctx, vaults[i], millis(before), &done)
 	}
 	return done, err
+}
+
+// compactVault is Compact of one vault. One that has gone meanwhile has nothing to drop.
+func (e *Engine) compactVault(ctx context.Context, vault keys.VaultID, before uint64, done *engine.Compacted) error {
+	unlock, err := e.keeping.lock(ctx, vault)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err = e.compactBlobs(ctx, vault, before, done); err == nil {
+		err = e.compactObjects(ctx, vault, done)
+	}
+	if errors.Is(err, wire.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // compacted returns the bucket of a vault's compaction, nil if there is none.
@@ -161,7 +180,7 @@ func (e *Engine) compactObjects(ctx context.Context, vault keys.VaultID, done *e
 				return err
 			}
 			size = commitlog.CommitID(l.Size())
-			return l.EachObject(0, need(needed))
+			return eachObject(ctx, l, 0, need(needed))
 		})
 		if err != nil || len(noted) == 0 {
 			return err
@@ -187,6 +206,20 @@ func need(needed map[commitlog.Hash]bool) func(commitlog.Hash) {
 	}
 }
 
+// eachObject is the log's EachObject, until ctx ends: it looks at every change.
+func eachObject(ctx context.Context, l *store.Log, after commitlog.CommitID, fn func(commitlog.Hash)) error {
+	n := 0
+	return l.EachChange(after, func(_ commitlog.ChangeID, ch *commitlog.Change, blob []byte) error {
+		if blob != nil && ch.HasObject() {
+			fn(ch.ObjectHash)
+		}
+		if n++; n%(1<<14) == 0 {
+			return ctx.Err()
+		}
+		return nil
+	})
+}
+
 // removeObjects removes the files of objects and their notes: not those that the
 // log of size commits needs, or a commit after it.
 func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes []commitlog.Hash, needed map[commitlog.Hash]bool, size commitlog.CommitID, done *engine.Compacted) error {
@@ -210,7 +243,7 @@ func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes [
 		if err != nil {
 			return err
 		}
-		if err := l.EachObject(size, need(needed)); err != nil {
+		if err := eachObject(ctx, l, size, need(needed)); err != nil {
 			return err
 		}
 		b := compacted(tx, vault)
@@ -236,11 +269,11 @@ func (e *Engine) removeObjects(ctx context.Context, vault keys.VaultID, hashes [
 // removeObject removes an object's file, unless a device was told of late that it
 // is here, or one is being written: nobody who writes to the store is to wait for that.
 func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compacted) (gone bool, err error) {
-	mu := e.objectLock(k.hash)
-	if !mu.TryLock() {
+	unlock, ok := e.writing.try(k)
+	if !ok {
 		return false, nil
 	}
-	defer mu.Unlock()
+	defer unlock()
 	if e.asked.has(k) {
 		return false, nil
 	}

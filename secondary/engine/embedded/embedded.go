@@ -43,12 +43,14 @@ type Engine struct {
 	db      *store.DB
 	objects string
 
-	objectMu [64]sync.Mutex // by the hash's first byte: one writer an object
+	writing locks[objectKey] // one writer an object
 
-	compactMu sync.Mutex   // one Compact or Remove at a time
-	asked     asked        // objects that devices take to be here
-	coming    coming       // vaults that are being imported
-	holdMu    sync.RWMutex // held for writing while files of objects are removed
+	// keeping is held while something of a vault is dropped that Refill could bring back,
+	// or what of it is needed is found out. Compact has the zero id's for all of its run.
+	keeping locks[keys.VaultID]
+	asked   asked        // objects that devices take to be here
+	coming  coming       // vaults that are being imported
+	holdMu  sync.RWMutex // held for writing while files of objects are removed
 
 	usage        usage
 	defaultQuota atomic.Pointer[engine.Quota] // nil: no limit

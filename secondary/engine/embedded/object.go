@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -58,10 +57,6 @@ func (e *Engine) haveObject(vault keys.VaultID, hash commitlog.Hash) (uint64, bo
 	return uint64(have), whole, noPath(err)
 }
 
-func (e *Engine) objectLock(hash commitlog.Hash) *sync.Mutex {
-	return &e.objectMu[int(hash[0])%len(e.objectMu)]
-}
-
 // HaveObject implements [engine.Engine].
 func (e *Engine) HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (uint64, bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -83,9 +78,11 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	if err != nil {
 		return 0, err
 	}
-	mu := e.objectLock(hash)
-	mu.Lock()
-	defer mu.Unlock()
+	unlock, err := e.writing.lock(ctx, objectKey{vault, hash})
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	before, whole, err := o.Have(hash)
 	if err != nil {
 		return 0, noPath(err)

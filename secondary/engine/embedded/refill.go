@@ -24,8 +24,11 @@ func (e *Engine) Refill(ctx context.Context, r engine.AppendRequest) (size uint6
 	if err := e.countFirst(r.Vault); err != nil {
 		return 0, err
 	}
-	e.compactMu.Lock() // a change may have its blob again, with the object that it names
-	defer e.compactMu.Unlock()
+	unlock, err := e.keeping.lock(ctx, r.Vault) // a change may have its blob again, with the object that it names
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	var refused error
 	err = e.db.Update(func(tx *store.Tx) error {
 		refused = nil

@@ -2,6 +2,8 @@ package embedded
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -21,8 +23,6 @@ const removeBatch = 2048 // keys deleted in a transaction
 
 // Remove implements [engine.Tenants].
 func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err error) {
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
 	due, err := e.vaults(func(r *tenant) bool {
 		return r.state == engine.StateDeleted && r.since <= millis(before)
 	})
@@ -39,21 +39,40 @@ func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err er
 		return 0, err
 	}
 	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
-	going = slices.DeleteFunc(going, e.coming.has)
-	if len(going) > 0 && !e.holdMu.TryLock() {
-		return 0, err // the next call goes on
-	} else if len(going) > 0 {
-		defer e.holdMu.Unlock()
-	}
-	for _, vault := range going {
+	for _, vault := range slices.DeleteFunc(going, e.coming.has) {
 		if err == nil {
-			err = e.remove(ctx, vault)
+			err = e.removeGoing(ctx, vault, false)
 		}
 		if err == nil {
 			gone++
+		} else if errors.Is(err, errHeld) || errors.Is(err, wire.ErrNotFound) {
+			err = nil // the next call goes on, or somebody else was faster
 		}
 	}
 	return gone, err
+}
+
+// removeGoing removes what is left of a vault that goes: wire.ErrNotFound where none of
+// that id does, and errHeld where it cannot be done now. One that is on its way in goes
+// where coming says so.
+func (e *Engine) removeGoing(ctx context.Context, vault keys.VaultID, coming bool) error {
+	unlock, err := e.keeping.lock(ctx, vault)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	state, err := e.State(ctx, vault) // it may have gone meanwhile, and another of its id have come
+	if err == nil && (state != engine.StateRemoved || !coming && e.coming.has(vault)) {
+		err = fmt.Errorf("vault that goes: %w", wire.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	if !e.holdMu.TryLock() {
+		return errHeld
+	}
+	defer e.holdMu.Unlock()
+	return e.remove(ctx, vault)
 }
 
 func (e *Engine) remove(ctx context.Context, vault keys.VaultID) error {

@@ -13,13 +13,12 @@ import (
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/engine"
+	"github.com/kistvault/kist/secondary/wire"
 )
 
 // Tidy implements [engine.Keeper]. Objects that nothing names are given to compaction,
 // which has to look once more at what came meanwhile anyway.
 func (e *Engine) Tidy(ctx context.Context, before time.Time, remove bool) (found engine.Tidied, err error) {
-	e.compactMu.Lock()
-	defer e.compactMu.Unlock()
 	all, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
 	for _, vault := range all {
 		if err == nil {
@@ -56,13 +55,21 @@ func (e *Engine) Tidy(ctx context.Context, before time.Time, remove bool) (found
 }
 
 func (e *Engine) tidyVault(ctx context.Context, vault keys.VaultID, before time.Time, remove bool, found *engine.Tidied) error {
-	old, err := e.oldFiles(vault, before)
+	unlock, err := e.keeping.lock(ctx, vault)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := e.oldFiles(ctx, vault, before)
 	if err != nil || len(old) == 0 {
 		return err
 	}
 	err = e.view(ctx, vault, func(_ *store.Tx, l *store.Log) error {
-		return l.EachObject(0, func(h commitlog.Hash) { delete(old, h) })
+		return eachObject(ctx, l, 0, func(h commitlog.Hash) { delete(old, h) })
 	})
+	if errors.Is(err, wire.ErrNotFound) {
+		return nil // it has gone meanwhile
+	}
 	if err != nil {
 		return err
 	}
@@ -90,11 +97,11 @@ func (e *Engine) tidyVault(ctx context.Context, vault keys.VaultID, before time.
 
 // oldFiles returns the objects of a vault, whole or not, whose files were written
 // before a time, with their sizes.
-func (e *Engine) oldFiles(vault keys.VaultID, before time.Time) (map[commitlog.Hash]int64, error) {
+func (e *Engine) oldFiles(ctx context.Context, vault keys.VaultID, before time.Time) (map[commitlog.Hash]int64, error) {
 	old := make(map[commitlog.Hash]int64)
 	err := filepath.WalkDir(e.objectDir(vault), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return ignoreNotExist(err)
+			return errors.Join(ctx.Err(), ignoreNotExist(err))
 		}
 		name, err := hex.DecodeString(strings.TrimSuffix(d.Name(), ".part"))
 		if err != nil || len(name) != len(commitlog.Hash{}) {
