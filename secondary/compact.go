@@ -15,6 +15,10 @@ const day = 24 * time.Hour
 // of days that can be set.
 func (c *Config) daysAgo(n uint32) time.Time { return c.Now().UTC().AddDate(0, 0, -int(n)) }
 
+// TidyAfter is how long what nobody needs is kept: an upload may go on after days, and
+// who comes late with an invite is told that it has expired.
+const TidyAfter = 7 * day
+
 // Compact is that of the engine. Vaults for which there may be room now are tried
 // again, see [Server.MadeRoom].
 func (s *Server) Compact(ctx context.Context, before time.Time) (engine.Compacted, error) {
@@ -34,8 +38,8 @@ func (s *Server) Compact(ctx context.Context, before time.Time) (engine.Compacte
 
 // CompactDaily drops the content of what was superseded for longer than the
 // retention time (Config.RetentionDays), and vaults that were deleted long enough ago
-// (Config.DeletedDays): at once, and then once a day, until ctx
-// ends. Sessions go on meanwhile. The logger is told what was dropped, and of
+// (Config.DeletedDays), and what nobody needs any more (TidyAfter): at once, and then once
+// a day, until ctx ends. Sessions go on meanwhile. The logger is told what was dropped, and of
 // errors, which end the day's run and no more: the next one goes on there.
 func (s *Server) CompactDaily(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -62,6 +66,26 @@ func (s *Server) CompactDaily(ctx context.Context) {
 		if gone > 0 {
 			c.Logger.Info("removed", "vaults", gone)
 		}
+		s.tidy(ctx)
 		timer.Reset(day)
+	}
+}
+
+// tidy removes what nobody needs any more, where the engine keeps such things.
+func (s *Server) tidy(ctx context.Context) {
+	c := &s.config
+	k, ok := c.Engine.(engine.Keeper)
+	if !ok {
+		return
+	}
+	gone, err := k.Tidy(ctx, c.Now().Add(-TidyAfter), true)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.Logger.Error("removing what is left over", "err", err)
+	}
+	if err == nil && gone != (engine.Tidied{}) {
+		c.Logger.Info("removed what was left over", "objects", gone.Objects, "bytes", gone.Bytes, "invites", gone.Invites)
+	}
+	if gone.Objects > 0 {
+		s.MadeRoom()
 	}
 }

@@ -2,6 +2,7 @@ package secondary_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/engine/embedded"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -61,6 +63,45 @@ func TestCompactDaily(t *testing.T) {
 		if err != nil || b.Blobs[0] != nil || b.Blobs[1] == nil {
 			t.Errorf("commit 2 has another's blobs (%v)", err)
 		}
+		cancel()
+		<-ended
+	})
+}
+
+// What was sent of an object that never became whole goes after a week, and with it what
+// it takes of the quota.
+func TestTidyDaily(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, f *fixture) {
+		f.ctx = context.Background()
+		v, d := f.vault(1)
+		s := f.directDevice(v, d[0])
+		hash := commitlog.Hash{7}
+		if m := s.tell(&wire.Object{Hash: hash, Size: 1000, Data: make([]byte, 10)}); len(m) != 1 || m[0].(*wire.Have).Bytes != 10 {
+			t.Fatalf("OBJECT: %+v", m)
+		}
+		// The file system knows nothing of the bubble's time.
+		now := time.Now()
+		if err := os.Chtimes(embedded.ObjectFile(f.dir, v.ID(), hash)+".part", now, now); err != nil {
+			t.Fatal(err)
+		}
+		takes := func(want uint64) {
+			t.Helper()
+			synctest.Wait()
+			x, err := f.engine.Tenant(f.ctx, v.ID())
+			if err != nil || x.Used.Objects != want {
+				t.Errorf("objects take %d bytes, %v, want %d", x.Used.Objects, err, want)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			f.server.CompactDaily(ctx)
+			close(ended)
+		}()
+		time.Sleep(6 * 24 * time.Hour)
+		takes(4096)
+		time.Sleep(3 * 24 * time.Hour)
+		takes(0)
 		cancel()
 		<-ended
 	})

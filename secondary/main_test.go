@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fixture is a server on a loopback port.
 type fixture struct {
 	t      testing.TB
+	dir    string // of the engine
 	engine engine.Engine
 	server *secondary.Server
 	http   *httptest.Server
@@ -62,8 +63,8 @@ func startOn(t testing.TB, l net.Listener, change func(*secondary.Config)) *fixt
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
-	f := &fixture{t: t, ctx: ctx}
-	e, err := embedded.Open(t.TempDir(), embedded.Options{NoSync: true})
+	f := &fixture{t: t, ctx: ctx, dir: t.TempDir()}
+	e, err := embedded.Open(f.dir, embedded.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ func doctorCommand() *cobra.Command {
 		Short: "look whether the server is well, and tidy up",
 		Long: `Looks at what makes a server unwell: rights of its files, space on the disk, its
 clock, and things that nobody needs any more: uploads that were never finished, and
-invites that expired a week ago. With --fix these go.
+invites that expired a week ago. With --fix these go at once; a server that runs
+removes them once a day.
 
 What is stored it takes as it is; kistd verify goes through that.`,
 		Example: `  kistd doctor --data /var/lib/kistd`,

@@ -41,8 +41,8 @@ With --open nobody has to be invited: what is then printed lets everybody create
 vaults.
 
 Once a day, values that were superseded or removed longer ago than --retention
-are dropped, and vaults that were deleted longer ago than --deleted; see kistd
-compact and kistd vaults.
+are dropped, vaults that were deleted longer ago than --deleted, and uploads that
+were left unfinished for a week; see kistd compact and kistd vaults.
 
 Every flag is also a variable (--min-free: KISTD_MIN_FREE) and a line of the
 file ` + defaultFile + `, or of the one that --config names; see

@@ -4,12 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/engine"
 )
-
-// tidyAfter is how long what nobody needs is kept: an upload may go on after days, and
-// who comes late with an invite is told that it has expired.
-const tidyAfter = 7 * 24 * time.Hour
 
 // A TidyQuestion asks what nobody needs any more.
 type TidyQuestion struct {
@@ -29,7 +26,7 @@ func (o *Operator) tidy(ctx context.Context, q TidyQuestion) (a State, err error
 		return a, err
 	}
 	a.Serving = o.Server != nil
-	if a.Tidied, err = k.Tidy(ctx, o.now().Add(-tidyAfter), q.Remove); err != nil {
+	if a.Tidied, err = k.Tidy(ctx, o.now().Add(-secondary.TidyAfter), q.Remove); err != nil {
 		return a, err
 	}
 	return a, o.Engine.EachTenant(ctx, func(t *engine.Tenant) error {

@@ -56,7 +56,7 @@ type Tenant struct {
 type Usage struct {
 	Commits uint64
 	Log     uint64 // bytes of commits and blobs
-	Objects uint64 // bytes of objects, whole or not
+	Objects uint64 // bytes of objects, whole or not, each 4 KiB at least
 	Devices uint32 // that are admitted and not revoked
 }
 

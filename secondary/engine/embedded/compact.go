@@ -286,7 +286,7 @@ func (e *Engine) removeObject(o *store.Objects, k objectKey, step *engine.Compac
 		err = o.Remove(k.hash)
 	}
 	if err == nil {
-		count.bytes.Add(-have)
+		count.bytes.Add(-counts(have))
 	}
 	if err == nil && have > 0 {
 		step.Objects++

@@ -120,7 +120,7 @@ func (i *importing) Object(ctx context.Context, hash commitlog.Hash, size uint64
 	} else if whole {
 		return fmt.Errorf("%w: an object comes twice", wire.ErrProtocol)
 	}
-	i.objectBytes += size
+	i.objectBytes += uint64(counts(int64(size)))
 	if err := i.e.db.View(func(tx *store.Tx) error { return i.fits(tx) }); err != nil {
 		return err
 	}

@@ -57,6 +57,18 @@ func (e *Engine) haveObject(vault keys.VaultID, hash commitlog.Hash) (uint64, bo
 	return uint64(have), whole, noPath(err)
 }
 
+// leastObject is what an object, whole or not, counts at least: its file takes a block
+// of the disk and an inode, however few its bytes are.
+const leastObject = 4 << 10
+
+// counts returns what an object of which there are so many bytes counts.
+func counts(bytes int64) int64 {
+	if bytes == 0 {
+		return 0
+	}
+	return max(bytes, leastObject)
+}
+
 // HaveObject implements [engine.Engine].
 func (e *Engine) HaveObject(ctx context.Context, vault keys.VaultID, hash commitlog.Hash) (uint64, bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -89,12 +101,13 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 	}
 	// What is about to be written counts before it is, so that two writers do not
 	// both take the same room. Who only asks is told now whether all of it fits.
-	n, rest := int64(len(data)), uint64(0)
-	if n == 0 && !whole && size > uint64(before) {
-		rest = size - uint64(before)
-	}
-	if whole {
-		n = 0
+	n, rest := int64(0), uint64(0)
+	switch {
+	case whole:
+	case len(data) > 0:
+		n = counts(before+int64(len(data))) - counts(before)
+	case size > uint64(before):
+		rest = uint64(counts(int64(size)) - counts(before))
 	}
 	count.bytes.Add(n)
 	err = e.objectFits(vault, count, rest)
@@ -110,7 +123,7 @@ func (e *Engine) WriteObject(ctx context.Context, vault keys.VaultID, hash commi
 			after = before
 		}
 	}
-	count.bytes.Add(after - before - n)
+	count.bytes.Add(counts(after) - counts(before) - n)
 	if len(data) == 0 && have > 0 {
 		e.asked.add(objectKey{vault, hash})
 	}

@@ -99,7 +99,7 @@ func (e *Engine) fits(tx *store.Tx, l *store.Log, vault keys.VaultID, b *commitl
 			return err
 		}
 		if !whole && ch.ObjectSize > have {
-			n += ch.ObjectSize - have
+			n += uint64(counts(int64(ch.ObjectSize)) - counts(int64(have)))
 		}
 	}
 	return e.bytesFit(tx, l, vault, q, n)
@@ -190,7 +190,7 @@ func (e *Engine) objectCount(vault keys.VaultID) (*objectCount, error) {
 		}
 		info, err := d.Info()
 		if err == nil {
-			sum += info.Size()
+			sum += counts(info.Size())
 		}
 		return ignoreNotExist(err)
 	})

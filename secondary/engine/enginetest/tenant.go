@@ -62,6 +62,24 @@ func testTenants(t *testing.T, e engine.Engine) {
 	if x = tenant(t, e, v); x.Used.Objects != 70_000 {
 		t.Errorf("with an object: %+v", x.Used)
 	}
+	// One of a few bytes takes as much as a block of the disk, and does where it grows.
+	small, smallHash := randomObject(1000)
+	for at := range 4 {
+		if _, err := e.WriteObject(ctx, w.ID(), smallHash, 1000, uint64(at*250), small[at*250:][:250]); err != nil {
+			t.Fatal(err)
+		}
+		if x = tenant(t, e, w); x.Used.Objects != 4096 {
+			t.Errorf("with %d bytes of a small object: %+v", (at+1)*250, x.Used)
+		}
+	}
+	fatal(t, e.SetQuota(ctx, w.ID(), &engine.Quota{Bytes: x.Used.Bytes() + 4096 - 1}))
+	other, otherHash := randomObject(1000)
+	for _, data := range [][]byte{nil, other} {
+		if _, err := e.WriteObject(ctx, w.ID(), otherHash, 1000, 0, data); !errors.Is(err, wire.ErrQuota) {
+			t.Errorf("a second small object: %v", err)
+		}
+	}
+	fatal(t, e.SetQuota(ctx, w.ID(), nil))
 
 	for _, test := range []struct{ at, want time.Duration }{{time.Minute, 0}, {2 * time.Hour, 2 * time.Hour}, {time.Hour, 2 * time.Hour}} {
 		fatal(t, e.Seen(ctx, v.ID(), now.Add(test.at)))
