@@ -28,8 +28,9 @@ type BackupDir struct {
 const backupFile = "backup.json"
 
 type backupMark struct {
-	Server string     `json:"server"`         // its key
-	Time   *time.Time `json:"time,omitempty"` // of the backup; none: there is none yet
+	Server string     `json:"server"`           // its key
+	Time   *time.Time `json:"time,omitempty"`   // of the backup; none: there is none yet
+	Faults int        `json:"faults,omitempty"` // that were found in it
 }
 
 // OpenBackup opens the directory at path for a backup of the data directory at from,
@@ -110,9 +111,19 @@ func (b *BackupDir) mark(m backupMark) error {
 // Path returns where the directory is.
 func (b *BackupDir) Path() string { return b.path }
 
+// Good returns of when the backup is that the directory holds: false where there is none,
+// or one in which there were faults.
+func (b *BackupDir) Good() (at time.Time, good bool, err error) {
+	mark, err := readMark(b.path)
+	if err != nil || mark == nil || mark.Time == nil {
+		return at, false, err
+	}
+	return *mark.Time, mark.Faults == 0, nil
+}
+
 // Finish makes it a data directory, with the identity of the one it was made of, after
-// all else is there.
-func (b *BackupDir) Finish(now time.Time) error {
+// all else is there. So many faults were found in it.
+func (b *BackupDir) Finish(now time.Time, faults int) error {
 	if err := copyIdentity(b.path, b.from); err != nil {
 		return err
 	}
@@ -121,7 +132,7 @@ func (b *BackupDir) Finish(now time.Time) error {
 		return errors.Join(err, ErrNotBackup)
 	}
 	now = now.UTC().Truncate(time.Second)
-	mark.Time = &now
+	mark.Time, mark.Faults = &now, faults
 	return b.mark(*mark)
 }
 

@@ -14,7 +14,7 @@ import (
 // lockFile opens a file and locks it until it is closed, or the process ends.
 // It returns store.ErrInUse where another holds it.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

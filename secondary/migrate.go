@@ -200,11 +200,17 @@ func (m *Migrated) compare(ctx context.Context, from, to *embedded.Engine) (err 
 }
 
 // copyIdentity copies what makes a data directory the server that it is, and more files
-// that need not be there, its version last.
-func copyIdentity(to, from string, more ...string) error {
+// that need not be there, its version last. It follows no link out of the directory: who
+// can write there is not to have root copy something else for him.
+func copyIdentity(to, from string, more ...string) (err error) {
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
 	names := append([]string{"server.key", "tls.crt", "tls.key", "address.json"}, more...)
 	for _, name := range append(names, "version") {
-		text, err := os.ReadFile(filepath.Join(from, name))
+		text, err := root.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) && name != "server.key" && name != "version" {
 			continue
 		}

@@ -17,9 +17,13 @@ import (
 // errFaults: what was verified is not as it was written.
 var errFaults = fmt.Errorf("%w: see above", store.ErrDamaged)
 
+// errKept: what was copied is worse than the backup before.
+var errKept = fmt.Errorf("the backup of before is kept: %w, or has lost something", store.ErrDamaged)
+
 func backupCommand() *cobra.Command {
 	conf := newConfig()
 	var asJSON bool
+	var o admin.BackupOptions
 	c := &cobra.Command{
 		Use:   "backup DIR --data DIR",
 		Short: "write or bring up to date a backup, while the server runs",
@@ -27,6 +31,10 @@ func backupCommand() *cobra.Command {
 reading it back. The server goes on meanwhile. DIR is empty at first; the next
 time, only what is new is copied of the large values, and until its last step DIR
 holds the backup before.
+
+A good backup is kept where the new one would have faults, or has lost commits that
+are in it, as when a server began anew. Exit status 9 says so. Look what is wrong
+with the server first; --replace then takes the new one as it is.
 
 DIR is a data directory itself: to restore, copy it and give the copy to kistd
 serve. It holds the server's key, so keep it as safe as the server.
@@ -45,7 +53,7 @@ read the data directory.`,
 				if err := apart("backup", conf.data, args[0]); err != nil {
 					return err
 				}
-				s, err := client.Backup(c.Context(), conf.data, args[0])
+				s, err := client.Backup(c.Context(), conf.data, args[0], o)
 				if err != nil {
 					return err
 				}
@@ -55,6 +63,7 @@ read the data directory.`,
 	}
 	conf.flags(c, "data")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&o.Replace, "replace", false, "put it in the place of a good backup, whatever is wrong with it")
 	return c
 }
 
@@ -80,13 +89,23 @@ func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) e
 			return err
 		}
 	} else {
-		fmt.Fprintf(w, "backup in %s\n", dir)
+		if s.Kept != nil {
+			fmt.Fprintf(w, "not a good backup: %s holds the one of %s still\n", dir, s.Kept.Format("2006-01-02 15:04 MST"))
+		} else {
+			fmt.Fprintf(w, "backup in %s\n", dir)
+		}
 		fmt.Fprintf(w, "  store      %s\n", bytesText(uint64(s.Store)))
 		fmt.Fprintf(w, "  objects    %d, of these %d copied now, %s\n", s.Verified.Objects, s.Copied, bytesText(s.Bytes))
 		if s.Removed > 0 {
 			fmt.Fprintf(w, "  dropped    %d objects that nothing needs any more\n", s.Removed)
 		}
+		if s.Lost > 0 {
+			fmt.Fprintf(w, "  lost       commits of %d vaults that the backup of before has\n", s.Lost)
+		}
 		printVerified(w, s.Verified, s.Faults, 0)
+	}
+	if s.Kept != nil {
+		return errKept
 	}
 	if len(s.Faults) > 0 {
 		return errFaults

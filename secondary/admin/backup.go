@@ -2,19 +2,18 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/internal/durable"
+	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/engine/embedded"
@@ -71,14 +70,24 @@ type BackupSummary struct {
 	Bytes    uint64          `json:"bytes_copied"` // of these
 	Removed  int             `json:"removed"`      // objects that nothing names any more
 	Verified engine.Verified `json:"verified"`
-	Faults   []string        `json:"faults"` // what is wrong with the backup, and was before
+	Faults   []string        `json:"faults"` // what is wrong with what was copied
+
+	// Kept is of when the backup before is, where that is good, and is still what the
+	// directory holds: what was copied has faults, or lacks what that one has (Lost).
+	Kept *time.Time `json:"kept,omitempty"`
+	Lost int        `json:"lost,omitempty"` // vaults whose logs are longer in the backup before
+}
+
+// BackupOptions say how to write a backup. The zero value keeps a good one.
+type BackupOptions struct {
+	Replace bool // the backup before, however the new one is
 }
 
 // Backup brings the backup in dir up to date with the data directory at data, whose
-// server the client asks. Objects that are in it already are not copied again. Until
-// the last step dir holds the backup before. What was written is read back and
-// verified: faults are in the summary.
-func (c *Client) Backup(ctx context.Context, data, dir string) (s *BackupSummary, err error) {
+// server the client asks. Objects that are in it already are not copied again, but for
+// such as are spoilt. What is written is read back and verified, and only then takes the
+// place of the backup before; see BackupSummary.Kept.
+func (c *Client) Backup(ctx context.Context, data, dir string, o BackupOptions) (s *BackupSummary, err error) {
 	to, err := secondary.OpenBackup(dir, data)
 	if err != nil {
 		return nil, err
@@ -89,35 +98,108 @@ func (c *Client) Backup(ctx context.Context, data, dir string) (s *BackupSummary
 		return nil, err
 	}
 	defer held.Body.Close()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
 
 	// 1. The store as it is now, beside the one of the backup before.
-	s = &BackupSummary{Faults: []string{}}
-	fresh := filepath.Join(dir, embedded.StoreFile+".new")
-	if s.Store, err = c.fetchStore(ctx, fresh); err != nil {
+	s = new(BackupSummary)
+	if s.Store, err = c.fetchStore(ctx, root, freshStore); err != nil {
 		return nil, fmt.Errorf("copying the store: %w", err)
 	}
-	// 2. What it names and is not there yet.
-	if err := s.copyObjects(ctx, data, dir); err != nil {
-		return nil, fmt.Errorf("copying objects: %w", err)
+	// 2. What it names and is not there yet; the second time, or is spoilt there.
+	for _, look := range []bool{false, true} {
+		w := &writing{s: s, data: data, dir: dir, root: root, look: look}
+		if err := w.copyObjects(ctx); err != nil {
+			return nil, fmt.Errorf("copying objects: %w", err)
+		}
+		if err := s.verify(ctx, dir); err != nil {
+			return nil, err
+		}
+		if len(s.Faults) == 0 {
+			break
+		}
 	}
-	// 3. This is the backup from now on.
-	if err := durable.Rename(fresh, filepath.Join(dir, embedded.StoreFile)); err != nil {
+	// 3. This is the backup from now on, unless the one before is better.
+	at, good, err := to.Good()
+	if err != nil {
 		return nil, err
 	}
-	if err := to.Finish(time.Now()); err != nil {
+	if good {
+		err := s.compare(ctx, dir)
+		if errors.Is(err, store.ErrDamaged) {
+			good = false // it was
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if good && (len(s.Faults) > 0 || s.Lost > 0) && !o.Replace {
+		s.Kept = &at
+		return s, root.Remove(freshStore)
+	}
+	if err := durable.Rename(filepath.Join(dir, freshStore), filepath.Join(dir, embedded.StoreFile)); err != nil {
 		return nil, err
 	}
-	return s, s.verify(ctx, dir)
+	return s, to.Finish(time.Now(), len(s.Faults))
+}
+
+// freshStore is the store of a backup that is being written.
+const freshStore = embedded.StoreFile + ".new"
+
+// compare counts the vaults that have come back from a longer log to a shorter one since
+// the backup before: as where a server begins anew after its disk was lost. One that is
+// gone was deleted at once, unless all are.
+func (s *BackupSummary) compare(ctx context.Context, dir string) error {
+	before, err := sizes(ctx, dir, embedded.StoreFile, engine.StateDeleted)
+	if err != nil {
+		return err
+	}
+	now, err := sizes(ctx, dir, freshStore, engine.StateRemoved)
+	if err != nil {
+		return err
+	}
+	gone := 0
+	for vault, n := range before {
+		m, there := now[vault]
+		if !there {
+			gone++
+		} else if m < n {
+			s.Lost++
+		}
+	}
+	if gone == len(before) {
+		s.Lost = gone
+	}
+	return nil
+}
+
+// sizes returns how many commits the vaults of a store have, but for those in a state, or
+// further.
+func sizes(ctx context.Context, dir, file string, but engine.State) (map[keys.VaultID]uint64, error) {
+	e, err := embedded.OpenFile(dir, file, embedded.Options{MustExist: true})
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[keys.VaultID]uint64)
+	err = e.EachTenant(ctx, func(t *engine.Tenant) error {
+		if t.State < but {
+			all[t.Vault] = t.Used.Commits
+		}
+		return nil
+	})
+	return all, errors.Join(err, e.Close())
 }
 
 // fetchStore writes the server's store to a new file.
-func (c *Client) fetchStore(ctx context.Context, path string) (n int64, err error) {
+func (c *Client) fetchStore(ctx context.Context, root *os.Root, name string) (n int64, err error) {
 	resp, err := c.request(ctx, http.MethodGet, "store", nil)
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := create(root, name)
 	if err != nil {
 		return 0, err
 	}
@@ -131,114 +213,14 @@ func (c *Client) fetchStore(ctx context.Context, path string) (n int64, err erro
 	return n, errors.Join(err, f.Close())
 }
 
-// copyObjects copies the objects that the new store names.
-func (s *BackupSummary) copyObjects(ctx context.Context, data, dir string) (err error) {
-	e, err := embedded.OpenFile(dir, embedded.StoreFile+".new", embedded.Options{MustExist: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	needed := make(map[string]bool)
-	err = e.EachNamed(ctx, func(x embedded.NamedObject) error {
-		from, to := embedded.ObjectFile(data, x.Vault, x.Hash), embedded.ObjectFile(dir, x.Vault, x.Hash)
-		if needed[to] {
-			return ctx.Err()
-		}
-		needed[to] = true
-		if info, serr := os.Stat(to); serr == nil && uint64(info.Size()) == x.Size {
-			return ctx.Err()
-		}
-		err := copyObject(ctx, from, to, x.Hash)
-		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, commitlog.ErrBlob):
-			return nil // verify says so
-		case err != nil:
-			return err
-		}
-		s.Copied++
-		s.Bytes += x.Size
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.removeOthers(ctx, dir, needed)
-}
-
-// copyObject copies an object's file, which is durable when it has its name.
-func copyObject(ctx context.Context, from, to string, hash commitlog.Hash) (err error) {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	if err := durable.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	part := to + ".part"
-	dst, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(dst, h), reader{ctx, src})
-	if err == nil && commitlog.Hash(h.Sum(nil)) != hash {
-		err = commitlog.ErrBlob
-	}
-	if err == nil {
-		err = dst.Sync()
-	}
-	if err = errors.Join(err, dst.Close()); err != nil {
-		return errors.Join(err, os.Remove(part))
-	}
-	return durable.Rename(part, to)
-}
-
-// reader is a reader that ends with a context.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
-
-// removeOthers removes the objects that neither the new store nor, while it is there,
-// the one before names.
-func (s *BackupSummary) removeOthers(ctx context.Context, dir string, needed map[string]bool) error {
-	if _, err := os.Stat(filepath.Join(dir, embedded.StoreFile)); err == nil {
-		e, err := embedded.OpenFile(dir, embedded.StoreFile, embedded.Options{MustExist: true})
-		if err != nil {
-			return err
-		}
-		err = e.EachNamed(ctx, func(x embedded.NamedObject) error {
-			needed[embedded.ObjectFile(dir, x.Vault, x.Hash)] = true
-			return ctx.Err()
-		})
-		if err = errors.Join(err, e.Close()); err != nil {
-			return err
-		}
-	}
-	err := filepath.WalkDir(filepath.Join(dir, "objects"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || needed[path] {
-			return err
-		}
-		s.Removed++
-		return os.Remove(path)
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// verify reads the backup back.
+// verify reads back what was written.
 func (s *BackupSummary) verify(ctx context.Context, dir string) error {
-	e, err := embedded.Open(dir, embedded.Options{MustExist: true})
+	s.Faults = []string{}
+	e, err := embedded.OpenFile(dir, freshStore, embedded.Options{MustExist: true})
+	if errors.Is(err, store.ErrDamaged) {
+		s.Faults = append(s.Faults, err.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}
