@@ -38,7 +38,8 @@ authority. With --plain there is no TLS, for a proxy.
 While there is no vault, an invite is printed at each start.
 
 With --open nobody has to be invited: what is then printed lets everybody create
-vaults.
+vaults. Each may take 1 GiB and 1,000,000 commits, unless --quota-bytes and
+--quota-commits say something else.
 
 Once a day, values that were superseded or removed longer ago than --retention
 are dropped, vaults that were deleted longer ago than --deleted, and uploads that
@@ -178,7 +179,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		return err
 	}
 	if conf.open && conf.quota().Bytes == 0 {
-		log.Warn("whoever finds this server can fill its disk: with --open, set --quota-bytes, and --quota-commits and --quota-devices, too")
+		log.Warn("whoever finds this server can fill its disk with one vault: with --open, leave --quota-bytes as it is, or set it to something")
 	}
 	if !conf.open {
 		if err := firstInvite(ctx, e, newInvite, stdout); err != nil {

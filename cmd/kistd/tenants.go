@@ -24,6 +24,14 @@ type tenantLimits struct {
 	clientMemory              uint64
 }
 
+// What a vault may have on a server that is open to everybody, where nothing is set: it
+// is more than a person's contacts, calendars, notes and some documents take, and less
+// than makes it worth while to come for the room.
+const (
+	openBytes   = 1 << 30
+	openCommits = 1_000_000
+)
+
 // Bytes that are held for clients: without a setting, and the fewest that hold what one
 // of them may send.
 const (
@@ -36,13 +44,13 @@ func (c *config) tenants(t *settings.Table) {
 	t.Group("Vaults")
 	t.Add("open", settings.Switch(&c.open),
 		"let everybody create vaults, without an invite",
-		"What kistd then prints at its start is the address to give away.")
+		"What kistd then prints at its start is the address to give away. A vault then has quotas, unless others are set.")
 	t.Add("deleted", settings.Number(&c.deleted, defaultDeleted),
 		"`DAYS` for which a deleted vault can be had back, at least 1", "See kistd vaults delete.")
 	t.Add("quota-bytes", settings.Size(&c.quotaBytes, 0),
-		"`SIZE` that a vault may take, unless it has a quota of its own", "0 is no limit. See kistd vaults quota.")
+		"`SIZE` that a vault may take, unless it has a quota of its own", "0 is no limit. Default: none, and with open 1GiB. See kistd vaults quota.")
 	t.Add("quota-commits", settings.Number(&c.quotaCommits, 0),
-		"`NUMBER` of commits that a vault may have", "0 is no limit.")
+		"`NUMBER` of commits that a vault may have", "0 is no limit. Default: none, and with open 1000000.")
 	t.Add("quota-devices", settings.Number(&c.quotaDevices, 0),
 		"`NUMBER` of devices that a vault may have", "0 is no limit but that of every vault, 64.")
 	t.Add("sessions", settings.Number(&c.sessions, defaultSessions),
@@ -58,8 +66,15 @@ func (c *config) tenants(t *settings.Table) {
 }
 
 // quota returns that of vaults without one of their own.
-func (l *tenantLimits) quota() engine.Quota {
-	return engine.Quota{Bytes: l.quotaBytes, Commits: uint64(l.quotaCommits), Devices: l.quotaDevices}
+func (c *config) quota() engine.Quota {
+	q := engine.Quota{Bytes: c.quotaBytes, Commits: uint64(c.quotaCommits), Devices: c.quotaDevices}
+	if c.open && c.loaded.From["quota-bytes"] == "" {
+		q.Bytes = openBytes
+	}
+	if c.open && c.loaded.From["quota-commits"] == "" {
+		q.Commits = openCommits
+	}
+	return q
 }
 
 func (l *tenantLimits) limits() secondary.Limits {

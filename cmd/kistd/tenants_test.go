@@ -29,6 +29,35 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// On an open server a vault has a quota where none is set, and elsewhere it has none.
+func TestOpenQuota(t *testing.T) {
+	for name, test := range map[string]struct {
+		flags []string
+		want  string
+	}{
+		"open":         {[]string{"--open"}, "1.0 GiB, 1000000 commits\n"},
+		"with another": {[]string{"--open", "--quota-bytes", "2GiB"}, "2.0 GiB, 1000000 commits\n"},
+		"with none":    {[]string{"--open", "--quota-bytes", "0", "--quota-commits", "0"}, "none\n"},
+		"with invites": {nil, "none\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			p := startAnywhere(t, append([]string{"--data", dir}, test.flags...)...)
+			i, err := wire.ParseInvite(p.wait(inviteRE))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := create(t, i, newAuthority()); err != nil {
+				t.Fatal(err)
+			}
+			code, out, stderr := kistd(t, "vaults", "--data", dir)
+			if code != 0 || !strings.Contains(out, test.want) {
+				t.Errorf("vaults: exit %d, %s%s; want %q", code, out, stderr, test.want)
+			}
+		})
+	}
+}
+
 // An invite's terms come with its vaults.
 func TestInviteTerms(t *testing.T) {
 	dir := t.TempDir()
