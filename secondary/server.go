@@ -33,10 +33,10 @@ type Server struct {
 	full     full
 	counts   counts
 
-	connects, creates *buckets[netip.Addr]
-	messages, scans   *buckets[keys.VaultID]
-	outgoing          outgoing
-	budget            budget
+	knocks, connects, creates *buckets[netip.Addr]
+	messages, scans           *buckets[keys.VaultID]
+	outgoing                  outgoing
+	budget                    budget
 
 	// ctx ends what sessions do with the engine when Shutdown runs out of time.
 	ctx    context.Context
@@ -73,6 +73,7 @@ func New(c Config) (*Server, error) {
 		},
 		ctx: ctx, cancel: cancel,
 		sessions: registry{max: config.Limits.Sessions},
+		knocks:   newBuckets[netip.Addr](knocks(config.Limits.Connects)),
 		connects: newBuckets[netip.Addr](config.Limits.Connects), creates: newBuckets[netip.Addr](config.Limits.Creates),
 		messages: newBuckets[keys.VaultID](config.Limits.Messages), scans: newBuckets[keys.VaultID](config.Limits.Scans),
 		conns: make(map[*conn]struct{}), from: make(map[netip.Addr]int),

@@ -137,14 +137,15 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	host, _, _ := net.SplitHostPort(conf.listen)
 	disk := newProbe(conf.data, log)
 	isReady := func() error { return ready(server, data, disk, conf.minFree) }
-	web := newHTTPServer(&front.Handler{
+	public := &front.Handler{
 		Sessions:    server,
 		Ready:       isReady,
 		Version:     versionText(),
 		URL:         address.URL,
 		Proxies:     proxies,
 		ProxiesOnly: conf.plain && !wire.Loopback(host),
-	}, log)
+	}
+	web := newHTTPServer(public, log)
 	newInvite := func(ctx context.Context) (wire.Invite, error) {
 		return secondary.NewInvite(ctx, e, data.Key().Public(), address, time.Now())
 	}
@@ -192,7 +193,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	// 6. Serve, and stop in order: the sessions, with what commands and compaction are at,
 	// then connections, then the store.
 	failed := make(chan error, 1)
-	go func() { failed <- web.Serve(certificate.listen(listener)) }()
+	go func() { failed <- web.Serve(certificate.listen(server.Doorkeep(listener, public.Trusted))) }()
 	warn := func(err error) {
 		if err != nil {
 			log.Warn("telling the service manager", "err", err)

@@ -105,10 +105,10 @@ func (h *Handler) fromClient(r *http.Request) (*http.Request, bool) {
 		return r, !h.ProxiesOnly
 	}
 	addr := peer.Addr().Unmap().WithZone("")
-	if !h.trusted(addr) {
+	if !h.Trusted(addr) {
 		return r, !h.ProxiesOnly || addr.IsLoopback()
 	}
-	client := forwarded(addr, r.Header.Values("X-Forwarded-For"), h.trusted)
+	client := forwarded(addr, r.Header.Values("X-Forwarded-For"), h.Trusted)
 	if client == addr {
 		return r, true
 	}
@@ -117,7 +117,8 @@ func (h *Handler) fromClient(r *http.Request) (*http.Request, bool) {
 	return &r2, true
 }
 
-func (h *Handler) trusted(a netip.Addr) bool {
+// Trusted reports whether an address is that of a proxy.
+func (h *Handler) Trusted(a netip.Addr) bool {
 	for _, p := range h.Proxies {
 		if p.Contains(a) {
 			return true
