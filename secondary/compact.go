@@ -39,8 +39,9 @@ func (s *Server) Compact(ctx context.Context, before time.Time) (engine.Compacte
 // CompactDaily drops the content of what was superseded for longer than the
 // retention time (Config.RetentionDays), and vaults that were deleted long enough ago
 // (Config.DeletedDays), and what nobody needs any more (TidyAfter): at once, and then once
-// a day, until ctx ends. Sessions go on meanwhile. The logger is told what was dropped, and of
-// errors, which end the day's run and no more: the next one goes on there.
+// a day, until ctx ends, but not where the clock has jumped. Sessions go on meanwhile. The
+// logger is told what was dropped, and of errors, which end the day's run and no more: the
+// next one goes on there. It is called once.
 func (s *Server) CompactDaily(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -50,24 +51,35 @@ func (s *Server) CompactDaily(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		c := &s.config
-		done, err := s.Compact(ctx, c.daysAgo(c.RetentionDays))
-		if err != nil && !errors.Is(err, context.Canceled) {
-			c.Logger.Error("compaction", "err", err)
-			s.noteTrouble(err)
+		if s.steady() {
+			s.compactNow(ctx)
+			s.removeNow(ctx)
+			s.tidy(ctx)
 		}
-		if done.Blobs+done.Objects > 0 {
-			c.Logger.Info("compacted", "blobs", done.Blobs, "objects", done.Objects, "bytes", done.Bytes)
-		}
-		gone, err := c.Engine.Remove(ctx, c.daysAgo(c.DeletedDays))
-		if err != nil && !errors.Is(err, context.Canceled) {
-			c.Logger.Error("removing deleted vaults", "err", err)
-		}
-		if gone > 0 {
-			c.Logger.Info("removed", "vaults", gone)
-		}
-		s.tidy(ctx)
 		timer.Reset(day)
+	}
+}
+
+func (s *Server) compactNow(ctx context.Context) {
+	c := &s.config
+	done, err := s.Compact(ctx, c.daysAgo(c.RetentionDays))
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.Logger.Error("compaction", "err", err)
+		s.noteTrouble(err)
+	}
+	if done.Blobs+done.Objects > 0 {
+		c.Logger.Info("compacted", "blobs", done.Blobs, "objects", done.Objects, "bytes", done.Bytes)
+	}
+}
+
+func (s *Server) removeNow(ctx context.Context) {
+	c := &s.config
+	gone, err := c.Engine.Remove(ctx, c.daysAgo(c.DeletedDays))
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.Logger.Error("removing deleted vaults", "err", err)
+	}
+	if gone > 0 {
+		c.Logger.Info("removed", "vaults", gone)
 	}
 }
 

@@ -3,6 +3,7 @@ package secondary_test
 import (
 	"context"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary"
+	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/engine/embedded"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -102,6 +104,43 @@ func TestTidyDaily(t *testing.T) {
 		takes(4096)
 		time.Sleep(3 * 24 * time.Hour)
 		takes(0)
+		cancel()
+		<-ended
+	})
+}
+
+// A clock that jumps drops nothing: not far ahead, though all that is deleted is overdue by
+// it, nor when it is right again, but what is overdue then.
+func TestClockJumps(t *testing.T) {
+	var ahead atomic.Int64
+	change := func(c *secondary.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}
+	inBubble(t, change, func(t *testing.T, f *fixture) {
+		f.ctx = context.Background()
+		v, _ := f.vault(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			f.server.CompactDaily(ctx)
+			close(ended)
+		}()
+		time.Sleep(time.Hour)
+		if err := f.engine.SetState(f.ctx, v.ID(), engine.StateDeleted, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		const day = 24 * time.Hour
+		for _, step := range []struct {
+			ahead, days int
+			there       bool
+		}{{1000, 1, true}, {0, 6, true}, {0, 3, false}} {
+			ahead.Store(int64(time.Duration(step.ahead) * day))
+			time.Sleep(time.Duration(step.days) * day)
+			synctest.Wait()
+			if _, err := f.engine.State(f.ctx, v.ID()); (err == nil) != step.there {
+				t.Errorf("%d days ahead, after %d days: %v, want it there: %v", step.ahead, step.days, err, step.there)
+			}
+		}
 		cancel()
 		<-ended
 	})

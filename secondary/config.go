@@ -36,6 +36,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// ClockFile is where the server keeps what its clock said when it last dropped
+	// something for good, to notice one that has jumped. Empty: only in memory.
+	ClockFile string
 	// Random is where nonces come from; nil: crypto/rand.
 	Random io.Reader
 	// Hub carries the news of appended commits; nil: one of its own, which is

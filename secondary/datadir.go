@@ -49,6 +49,7 @@ const serverKeyHRP = "KIST-SERVER-KEY-"
 //	address.json   how devices reach the server
 //	acme/          account and certificate of a certificate authority
 //	kist.db objects/  the vaults (package embedded)
+//	clock.json     what the clock said once a day
 //	admin.sock     for commands while the server runs
 //	backup.json    only in a backup: of which server, and when
 //	before-*/      what an upgrade has put aside (see upgrade.go)
@@ -189,6 +190,9 @@ func (d *DataDir) Path() string { return d.path }
 
 // Key returns the server's identity.
 func (d *DataDir) Key() keys.SigningKey { return d.key }
+
+// ClockFile returns where a server keeps what its clock said; see Config.ClockFile.
+func (d *DataDir) ClockFile() string { return d.file("clock.json") }
 
 // AdminSocket returns the path of the socket for commands.
 func (d *DataDir) AdminSocket() string { return AdminSocket(d.path) }

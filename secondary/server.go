@@ -30,6 +30,7 @@ type Server struct {
 	upgrader websocket.Upgrader
 	sessions registry
 	begun    atomic.Uint64 // sessions so far
+	looked   look          // at the clock, by CompactDaily
 	full     full
 	counts   counts
 
@@ -59,9 +60,14 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	looked, err := readLook(config.ClockFile)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
 		config: config,
+		looked: looked,
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: config.SignInTime,
 			ReadBufferSize:   512, // an idle session holds these; large reads go around them

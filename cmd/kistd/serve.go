@@ -126,7 +126,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 		log.Warn("the limit on open files has no room for as many sessions as are set; raise LimitNOFILE= in the unit, or ulimit -n", "sessions", sessions, "set", conf.sessions, "limit", descriptors())
 	}
 	server, err := secondary.New(secondary.Config{Engine: e, Key: data.Key(), Binding: address.Binding, URLs: urls, Logger: log,
-		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits(), MaxConns: sessions, ClientBytes: int(conf.clientMemory)})
+		RetentionDays: conf.retention, DeletedDays: conf.deleted, Limits: conf.limits(), MaxConns: sessions, ClientBytes: int(conf.clientMemory), ClockFile: data.ClockFile()})
 	if err != nil {
 		return err
 	}
