@@ -56,7 +56,7 @@ var rooms = []room{
 	{1, "secondary/engine/embedded", "keys commitlog commitlog/store secondary/wire secondary/engine internal/durable", ""},
 
 	{2, "secondary", "keys commitlog commitlog/store secondary/wire secondary/engine secondary/engine/embedded secondary/internal/frames internal/bech32 internal/durable internal/metrics", "github.com/gorilla/websocket golang.org/x/sys"},
-	{2, "secondary/admin", "keys commitlog secondary secondary/archive secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/metrics internal/peer", ""},
+	{2, "secondary/admin", "keys commitlog commitlog/store secondary secondary/archive secondary/engine secondary/engine/embedded secondary/wire internal/durable internal/metrics internal/peer", ""},
 	{2, "vault", "internal/testonly keys keys/seal keys/keyfile commitlog commitlog/store secondary/wire secondary/client internal/durable", ""},
 	{2, "secondary/front", "secondary/wire", ""},
 	{2, "internal/agent", "internal/peer", ""},
