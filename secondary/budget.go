@@ -27,7 +27,7 @@ type holding struct {
 
 	// budget.mu guards what follows.
 	bytes int
-	since time.Time // it has been more than quiet for so long
+	since time.Time // it has been more than unasked for so long
 	ended bool
 }
 
@@ -35,13 +35,13 @@ type holding struct {
 // the frames that it is mostly.
 const patience = 10 * time.Second
 
-// quiet is what a client may hold without being asked: the small messages of a session
-// that has nothing to transfer. So these go on whatever others do.
-const quiet = 16 << 10
+// unasked is what a client may hold for one purpose without being asked: the small
+// messages of a session that has nothing to transfer. So these go on whatever others do.
+const unasked = 8 << 10
 
 // counted returns how many of the bytes of one holding count.
 func counted(bytes int) int {
-	if bytes <= quiet {
+	if bytes <= unasked {
 		return 0
 	}
 	return bytes

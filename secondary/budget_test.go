@@ -79,6 +79,7 @@ func TestHalfBundles(t *testing.T) {
 			r := signedInRaw(t, f, v, d[0])
 			r.bind()
 			r.send(halfBundle(d[0]))
+			synctest.Wait()
 			holders = append(holders, r)
 		}
 		f.holds(2*wire.MaxItem, 2*wire.MaxItem)
@@ -208,6 +209,32 @@ func TestUnreadDownloads(t *testing.T) {
 			t.Errorf("a device that reads has waited for %v", took)
 		}
 		f.holds(1<<20, 6<<20)
+	})
+}
+
+// The namespaces that sessions ask for count as well, while they do.
+func TestAskedNamespaces(t *testing.T) {
+	inBubble(t, withBudget(1), func(t *testing.T, f *fixture) {
+		const most = 1<<20/(wire.MaxTags*36) - 1 // a frame has to come in beside them
+		v, d := f.vault(most + 1)
+		tags := make(wire.Tags, wire.MaxTags)
+		for i := range tags {
+			tags[i] = keys.Tag{byte(i >> 8), byte(i), 1}
+		}
+		bind := func(device *rawvault.Device) *raw {
+			r := signedInRaw(t, f, v, device)
+			r.send(&wire.Bind{Size: 1, Root: v.Root(1), Tags: tags})
+			return r
+		}
+		for _, device := range d[:most] {
+			if m := bind(device).message(); m.Type() != wire.TypeBound {
+				t.Fatalf("BIND is answered with %+v", m)
+			}
+			f.holds(0, 1<<20)
+		}
+		f.holds(1<<19, 1<<20)
+		bind(d[most]).busy()
+		f.holds(1<<19, 1<<20)
 	})
 }
 

@@ -53,7 +53,7 @@ func (c *conn) bound() {
 	}
 	b := &c.server.budget
 	c.in, c.unread, c.out = holding{budget: b, cut: cut}, holding{budget: b, cut: cut}, holding{budget: b, cut: cut}
-	c.session.held.cut = cut
+	c.session.bound(cut)
 	c.frames.Bound(func(bytes int) error {
 		if !c.in.set(bytes) {
 			return again()
@@ -226,6 +226,10 @@ func (c *conn) write() {
 	}
 }
 
+// quiet is the size of a write buffer that a session keeps: the small messages of a
+// session that has nothing to transfer.
+const quiet = 8 << 10
+
 // append makes the frame of m in buf.
 func (c *conn) append(m wire.Message) (err error) {
 	if c.buf, err = wire.Append(c.buf[:0], m); err != nil {
@@ -273,6 +277,9 @@ func (c *conn) news() wire.Message {
 	if c.vault.Load() != nil {
 		if m := c.session.word(); m != nil {
 			return m
+		}
+		if !c.session.due() {
+			return nil
 		}
 		if c.reserved = c.server.outgoing.reserve(c); !c.reserved {
 			return nil

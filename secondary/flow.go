@@ -82,6 +82,25 @@ func (f *flow) held() (n int) {
 	return n
 }
 
+// tagBytes is what a namespace that is asked for takes in memory.
+const tagBytes = 36
+
+// asked returns how many bytes the namespaces take that are asked for.
+func (f *flow) asked() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.log != nil {
+		n += len(f.log.request.Tags)
+	}
+	if f.state != nil {
+		n += len(f.state.tags)
+	}
+	if f.past != nil {
+		n += len(f.past.request.Tags)
+	}
+	return n * tagBytes
+}
+
 // stop forgets everything.
 func (f *flow) stop() {
 	f.unbind()
@@ -215,6 +234,20 @@ func (s *Session) word() wire.Message {
 	return m
 }
 
+// due reports whether Next has something to say that may be large.
+func (s *Session) due() bool {
+	f := &s.flow
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.fetches) > 0 || f.state != nil || f.past != nil || f.log != nil && f.log.due(s.size.Load())
+}
+
+// due reports whether there is something to send of a log of which size was heard.
+func (l *logFlow) due(size uint64) bool {
+	sent := uint64(l.request.After)
+	return l.follows && (len(l.rest) > 0 || len(l.marks) > 0 && sent >= l.marks[0].Size || sent < l.target || l.live && sent < size)
+}
+
 func (s *Session) next(ctx context.Context) (wire.Message, error) {
 	f := &s.flow
 	f.mu.Lock()
@@ -254,7 +287,7 @@ func (s *Session) next(ctx context.Context) (wire.Message, error) {
 // follow returns the next message of the log that the session is bound to.
 func (f *flow) follow(ctx context.Context, s *Session) (wire.Message, error) {
 	log := f.log
-	if log == nil || !log.follows {
+	if log == nil || !log.due(s.size.Load()) {
 		return nil, nil
 	}
 	if m, ok := pop(&log.rest); ok {
@@ -265,10 +298,7 @@ func (f *flow) follow(ctx context.Context, s *Session) (wire.Message, error) {
 		m, _ := pop(&log.marks)
 		return m, nil
 	}
-	if sent < log.target || log.live && sent < s.size.Load() {
-		return log.next(ctx, s.server.config.Engine)
-	}
-	return nil, nil
+	return log.next(ctx, s.server.config.Engine)
 }
 
 // pop takes the first element of a queue.

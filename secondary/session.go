@@ -35,7 +35,8 @@ type Session struct {
 	sign     keys.VerifyKey  // that verifies its commits
 	parts    wire.Assembler  // of UPLOAD
 	refills  wire.Assembler  // of REFILL
-	held     holding         // what parts and refills hold
+	held     holding         // what parts and refills hold, …
+	asked    holding         // … and the namespaces that are asked for
 	refused  commitlog.Hash  // leaf of the commit refused last
 	seen     time.Time       // when the vault's record was told that a device is here
 
@@ -59,11 +60,18 @@ const (
 // goroutine, when Next may have something to say; it must not wait.
 func (s *Server) NewSession(exporter []byte, wake func()) *Session {
 	session := &Session{server: s, number: s.begun.Add(1), exporter: exporter, wake: wake}
-	session.held = holding{budget: &s.budget, cut: func() {
+	session.bound(func() {
 		session.tell(again())
 		session.wake()
-	}}
+	})
 	return session
+}
+
+// bound counts what the session holds against the server's budget; cut ends it where it
+// has to give way. It is called before the first frame.
+func (s *Session) bound(cut func()) {
+	b := &s.server.budget
+	s.held, s.asked = holding{budget: b, cut: cut}, holding{budget: b, cut: cut}
 }
 
 // Final reports whether m ends the session.
@@ -117,6 +125,7 @@ func (s *Session) over() {
 	s.flow.stop()
 	s.parts, s.refills = wire.Assembler{}, wire.Assembler{}
 	s.held.end()
+	s.asked.end()
 }
 
 // Handle takes the next frame and returns the answers to it. It uses the frame
@@ -133,6 +142,9 @@ func (s *Session) Handle(ctx context.Context, frame []byte) []wire.Message {
 	}
 	replies, err := s.handle(ctx, frame)
 	s.held.set(s.parts.Held() + s.refills.Held())
+	if !s.asked.set(s.flow.asked()) && err == nil {
+		err = again()
+	}
 	if err != nil {
 		replies = append(replies, s.answer(err))
 	}

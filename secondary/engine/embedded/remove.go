@@ -68,21 +68,12 @@ func (e *Engine) removeGoing(ctx context.Context, vault keys.VaultID, coming boo
 	if err != nil {
 		return err
 	}
-	if !e.holdMu.TryLock() {
-		return errHeld
-	}
-	defer e.holdMu.Unlock()
 	return e.remove(ctx, vault)
 }
 
 func (e *Engine) remove(ctx context.Context, vault keys.VaultID) error {
-	if err := os.RemoveAll(e.objectDir(vault)); err != nil {
-		return noPath(err)
-	}
-	if _, err := os.Stat(e.objects); err == nil {
-		if err := durable.SyncDir(e.objects); err != nil {
-			return err
-		}
+	if err := e.removeFiles(vault); err != nil {
+		return err
 	}
 	e.forgetUsage(vault)
 	for more := true; more; {
@@ -96,6 +87,22 @@ func (e *Engine) remove(ctx context.Context, vault keys.VaultID) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// removeFiles removes a vault's objects, or returns errHeld. Whoever holds them from now on
+// finds the vault marked, and needs none of them.
+func (e *Engine) removeFiles(vault keys.VaultID) error {
+	if !e.holdMu.TryLock() {
+		return errHeld
+	}
+	defer e.holdMu.Unlock()
+	if err := os.RemoveAll(e.objectDir(vault)); err != nil {
+		return noPath(err)
+	}
+	if _, err := os.Stat(e.objects); err == nil {
+		return durable.SyncDir(e.objects)
 	}
 	return nil
 }
