@@ -24,6 +24,9 @@ func (s *state) build(maxBytes int) (more bool, err error) {
 	if seq, _, _ := s.attempt(); seq != 0 {
 		return false, nil
 	}
+	if err := s.overtaken(); err != nil {
+		return false, err
+	}
 	author, err := s.author()
 	if err != nil {
 		return false, err

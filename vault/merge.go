@@ -8,6 +8,7 @@ import (
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -47,15 +48,29 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 		return nil, err
 	}
 	defer release()
-	if err := v.dropBeside(); err != nil { // of an earlier time
-		return nil, err
+	r := &runner{o: &o, tell: notify(o.Progress)}
+	defer func() { r.tell.end(err) }()
+	for range maxCarries {
+		if err := v.dropBeside(); err != nil { // of an earlier time
+			return nil, err
+		}
+		if r.v, err = v.beside(); err != nil {
+			return nil, err
+		}
+		if m, err = v.merge(ctx, r, a, at); !errors.Is(err, errOvertaken) {
+			break
+		}
 	}
-	side, err := v.beside()
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{v: side, o: &o, tell: notify(o.Progress)}
-	defer func() { r.tell.end(err) }()
+	m.Report, err = v.summary(r.total, nil)
+	return m, err
+}
+
+// merge is Merge into the log beside this vault's, which is r's and empty yet.
+func (v *Vault) merge(ctx context.Context, r *runner, a keys.Authority, at keyfile.Server) (m *Merged, err error) {
+	side := r.v
 	mode := &mergeMode{own: v}
 	owner := func(sign bool) error {
 		mode.sign, mode.done = sign, false
@@ -66,9 +81,12 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 		return nil, err
 	}
 	m = &Merged{Kept: mode.kept, Theirs: mode.theirs}
-	for range maxCarries { // another device may be at the same
+	for tries := 1; ; tries++ {
 		more := false
 		err = v.both(side, func(own, other *state) error {
+			if err := mode.brought(own, other); err != nil {
+				return err
+			}
 			c := &carrying{own: own, other: other, kept: mode.kept, cut: mode.cut}
 			m.Lost = own.log.Size() - mode.kept
 			if err := c.log(); err != nil {
@@ -77,35 +95,54 @@ func (v *Vault) Merge(ctx context.Context, a keys.Authority, o SyncOptions) (m *
 			if c.left > 0 {
 				return fmt.Errorf("%w: %d values cannot be read here", ErrNotAll, c.left)
 			}
-			more = !other.unsent.Empty()
+			more, mode.carried = !other.unsent.Empty(), other.log.Size()
 			last := localKey(max(own.sequence(), other.sequence()))
 			return other.meta.Put(metaSequence, last)
 		})
 		if err != nil {
 			return nil, err
 		}
-		if !more {
-			break
+		if mode.last = tries >= maxCarries; more {
+			if err := r.once(ctx, &engine{v: side, at: at, errand: true, own: true}, side.connect); err != nil {
+				return nil, err
+			}
+			if !mode.last {
+				continue
+			}
 		}
-		if err := r.once(ctx, &engine{v: side, at: at, errand: true, own: true}, side.connect); err != nil {
+		if err := owner(true); err != nil {
 			return nil, err
 		}
+		if mode.at != 0 {
+			break
+		}
 	}
-	if err := owner(true); err != nil {
-		return nil, err
-	}
-	if err := v.change(ctx, side, &otherHistory{id: mode.at, leaf: mode.leaf}); err != nil {
-		return nil, err
-	}
-	m.Report, err = v.summary(r.total, nil)
-	return m, err
+	return m, v.change(ctx, side, &otherHistory{id: mode.at, leaf: mode.leaf})
 }
 
-// maxCarries is how often what others write meanwhile is looked at.
+// maxCarries is how often what others write meanwhile is looked at. Another device may
+// be at the same, and write anew what this one knows to have ended; but who writes without
+// end must not keep the histories apart.
 const maxCarries = 4
 
 // ErrNoMerge: this device's history and the secondary's do not part.
 var ErrNoMerge = errors.New("the secondary has the beginning of this device's history, or the other way round")
+
+// errOvertaken: another device has brought histories together since the other log was
+// looked at. What it has ended is not to be written anew.
+var errOvertaken = errors.New("another device has reset the vault's history meanwhile")
+
+// overtaken returns errOvertaken where that is so of the log beside this vault's.
+func (s *state) overtaken() error {
+	if s.v.main == nil {
+		return nil
+	}
+	there, err := s.resets()
+	if err == nil && len(there) != s.v.resets {
+		err = errOvertaken
+	}
+	return err
+}
 
 // mergeMode is a session of the vault's owner that brings two histories together.
 type mergeMode struct {
@@ -116,6 +153,8 @@ type mergeMode struct {
 	kept, theirs uint64
 	cut          uint64             // up to there other devices have brought this history in already; kept: none has
 	ended        bool               // … and all of it
+	carried      uint64             // size of the other log when it was looked at for what to carry over
+	last         bool               // the reset is signed even if that has grown since
 	at           commitlog.CommitID // of the commit with the reset; 0: it is not in the log yet
 	leaf         commitlog.Hash
 	done         bool
@@ -175,16 +214,27 @@ func (m *mergeMode) pump(e *engine, o *ownerMode) (out []wire.Message, err error
 	return out, err
 }
 
-// look sees where the logs part, and what of this one is in the other already.
+// look sees where the logs part.
 func (m *mergeMode) look(own, other *state) (err error) {
 	if m.kept, err = fork(own, other); err != nil {
 		return err
 	}
-	m.found, m.theirs, m.cut = true, other.log.Size()-m.kept, m.kept
+	m.found, m.theirs = true, other.log.Size()-m.kept
+	return nil
+}
+
+// brought sees what of the own log is in the other one already.
+func (m *mergeMode) brought(own, other *state) error {
+	there, err := other.resets()
+	if err != nil {
+		return err
+	}
+	other.v.resets = len(there)
 	news, _, err := own.news(other)
 	if err != nil {
 		return err
 	}
+	m.cut = m.kept
 	for i := range news {
 		in, err := own.beginsLike(&news[i].lost)
 		if err != nil {
@@ -257,6 +307,10 @@ func (m *mergeMode) ending(own, other *state) ([]*commitlog.Statement, error) {
 	if i := indexOf(there, reset{lost: lost}); i >= 0 {
 		m.done = true
 		return nil, m.is(other, &there[i])
+	}
+	if other.log.Size() != m.carried && !m.last {
+		m.done = true // for this time: what has come is looked at first
+		return nil, nil
 	}
 	return statementsOf(&lost), nil
 }
@@ -356,53 +410,4 @@ func (s *state) registered(id keys.DeviceID) (r wire.Registration, err error) {
 		return nil
 	})
 	return r, err
-}
-
-// fork returns up to which size both logs are the same. It returns ErrNoMerge where
-// one continues the other, and ErrNotAll where this log's headers do not go down to it.
-func fork(own, other *state) (uint64, error) {
-	size := min(own.log.Size(), other.log.Size())
-	same := func(n uint64) (bool, error) {
-		a, err := own.log.RootAt(n)
-		if err != nil {
-			return false, err
-		}
-		b, err := other.log.RootAt(n)
-		return a == b, err
-	}
-	if is, err := same(size); err != nil || is {
-		return 0, errors.Join(err, noMerge(is))
-	}
-	low, high := max(own.log.Base(), 1), size // same at low, not at high
-	if high < low {
-		return 0, fmt.Errorf("%w: its history is not verified from the first commit on", ErrNotAll)
-	}
-	if is, err := same(low); err != nil {
-		return 0, err
-	} else if !is {
-		if own.log.Base() > 0 {
-			return 0, fmt.Errorf("%w: its history is not verified from the first commit on", ErrNotAll)
-		}
-		return 0, &commitlog.CommitError{ID: 1, Err: commitlog.ErrFork, Reason: "the secondary has another first commit"}
-	}
-	for high-low > 1 {
-		mid := low + (high-low)/2
-		is, err := same(mid)
-		if err != nil {
-			return 0, err
-		}
-		if is {
-			low = mid
-		} else {
-			high = mid
-		}
-	}
-	return low, nil
-}
-
-func noMerge(is bool) error {
-	if is {
-		return ErrNoMerge
-	}
-	return nil
 }

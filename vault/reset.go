@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -101,4 +102,53 @@ func (s *state) meets(size uint64, root commitlog.Hash, stated uint64) (bool, er
 		return false, errFloorReset
 	}
 	return false, nil
+}
+
+// fork returns up to which size both logs are the same. It returns ErrNoMerge where
+// one continues the other, and ErrNotAll where this log's headers do not go down to it.
+func fork(own, other *state) (uint64, error) {
+	size := min(own.log.Size(), other.log.Size())
+	same := func(n uint64) (bool, error) {
+		a, err := own.log.RootAt(n)
+		if err != nil {
+			return false, err
+		}
+		b, err := other.log.RootAt(n)
+		return a == b, err
+	}
+	if is, err := same(size); err != nil || is {
+		return 0, errors.Join(err, noMerge(is))
+	}
+	low, high := max(own.log.Base(), 1), size // same at low, not at high
+	if high < low {
+		return 0, fmt.Errorf("%w: its history is not verified from the first commit on", ErrNotAll)
+	}
+	if is, err := same(low); err != nil {
+		return 0, err
+	} else if !is {
+		if own.log.Base() > 0 {
+			return 0, fmt.Errorf("%w: its history is not verified from the first commit on", ErrNotAll)
+		}
+		return 0, &commitlog.CommitError{ID: 1, Err: commitlog.ErrFork, Reason: "the secondary has another first commit"}
+	}
+	for high-low > 1 {
+		mid := low + (high-low)/2
+		is, err := same(mid)
+		if err != nil {
+			return 0, err
+		}
+		if is {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low, nil
+}
+
+func noMerge(is bool) error {
+	if is {
+		return ErrNoMerge
+	}
+	return nil
 }

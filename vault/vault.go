@@ -100,9 +100,11 @@ type Vault struct {
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
 
-	main  *Vault       // of the vault beside another one: that; see histories.go
-	room  string       // of the store that is this vault's; "": the store itself
-	fence sync.RWMutex // held alone while the vault changes over to another log
+	main *Vault // of the vault beside another one: that; see histories.go
+	room string // of the store that is this vault's; "": the store itself
+	// … how many resets its log had when it was last looked at for what to write anew
+	resets int
+	fence  sync.RWMutex // held alone while the vault changes over to another log
 
 	moving  chan struct{}              // holds one while somebody takes another log beside this one
 	between atomic.Bool                // a change of rooms is half done
