@@ -21,6 +21,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 	ended := make(chan struct{}, 2)
 	defer func() {
 		r.v.prompt.Store(false)
+		r.outOfContact(e)
 		e.now = time.Now()
 		e.waits() // what it waited in vain, up to the end
 		cancel(nil)
@@ -99,6 +100,7 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		if err != nil {
 			return err
 		}
+		r.inContact(e, conn, done)
 		if done {
 			r.inStep = e.now
 			r.v.resolveSoon()
@@ -115,6 +117,8 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 		timer.Stop()
 		if at := e.deadline(); !at.IsZero() {
 			timer.Reset(time.Until(at))
+		} else if done {
+			timer.Reset(keepContact)
 		}
 		select {
 		case send <- queue:

@@ -25,6 +25,7 @@ type Status struct {
 	Base       uint64         // it began at a checkpoint of this size, and not all below is verified; 0: it is whole
 	Verified   uint64         // … of that, commits verified from the first one on
 	Beginning  bool           // it begins at a checkpoint and is not admitted yet: nothing is read or written
+	InStep     time.Time      // when it was in step with its secondary last, by this device's clock; zero: not known. Of a session that goes on it is when the secondary was heard last
 	Checkpoint time.Time      // of this device's last checkpoint; zero: none
 	Heard      time.Time      // when another device signed the newest that came from one; zero: not known
 	Stale      bool           // that was more than a week ago, though this device is in contact: see SPEC.md, "Checkpoints"
@@ -102,6 +103,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		st.Rebuilding, _ = s.rebuilding()
+		st.InStep = s.inStepAt()
 		if err = s.addBase(st, now); err != nil {
 			return err
 		}

@@ -90,6 +90,7 @@ type Vault struct {
 	slot  chan struct{} // holds one while there is a session
 	held  heldBack      // of the session that has the slot
 
+	contact   contact
 	prompt    atomic.Bool // a session is in step, and sends what is signed at once
 	listener  listener
 	resolvers resolvers
@@ -311,6 +312,7 @@ var (
 	metaPosted      = []byte("posted")       // size u64 ‖ time u64 ‖ live changes u64 of this device's last checkpoint
 	metaLooked      = []byte("looked")       // u64: when another device's was looked at
 	metaHeard       = []byte("heard")        // u64: time of the newest that another device has signed
+	metaInStep      = []byte("in step")      // u64 ‖ key of a secondary: when the vault was in step with it last
 )
 
 // state is the vault's store within a transaction.

@@ -22,7 +22,8 @@ func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--digest]",
 		Short: "say how the vault is",
-		Long: `Say how the vault is, from what this device knows: nobody is asked. While an alarm
+		Long: `Say how the vault is, from what this device knows: nobody is asked; when it was last
+in step with its secondary it says, too. While an alarm
 stops the sync, that comes first, and the exit status is 9. With -v it lists what is
 not in order: changes that were refused, cannot be read or have not come, and records
 that are dated in the future.
@@ -161,11 +162,12 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 			line("", a.movedText(st.Moved, st.Secondary))
 		}
 	}
-	state := stateText(st)
+	state := withContact(stateText(st), st, time.Now())
+	old := st.Secondary != "" && !st.InStep.IsZero() && time.Since(st.InStep) > longAgo
 	switch {
 	case st.Alarm != "" || st.Revoked:
 		state = a.out.Red(a.show(state))
-	case st.Pending+st.Missing+st.Quarantine > 0 || st.Selecting || unfinished(st) || st.Rebuilding:
+	case st.Pending+st.Missing+st.Quarantine > 0 || st.Selecting || unfinished(st) || st.Rebuilding || old:
 		state = a.out.Yellow(a.show(state))
 	default:
 		state = a.out.Green(a.show(state))
@@ -331,6 +333,7 @@ type jsonStatus struct {
 	Moved      *jsonMoved      `json:"moved,omitempty"`
 	State      string          `json:"state"` // "local", "unfinished", "restoring", "unsent", "selecting", "in-step", "alarm", "revoked"
 	Commits    uint64          `json:"commits"`
+	InStep     *time.Time      `json:"in_step,omitempty"`  // when it was last; none: not known
 	Base       uint64          `json:"base,omitempty"`     // the log began at a checkpoint of this size …
 	Verified   *uint64         `json:"verified,omitempty"` // … and so many below are verified so far
 	Heard      string          `json:"heard,omitempty"`    // when another device signed the newest that came
@@ -405,7 +408,7 @@ func (s *summary) json(dir string) *jsonStatus {
 	j := &jsonStatus{
 		Version: jsonVersion, Type: "status", Vault: st.Vault.String(), Directory: dir,
 		Device:     jsonDevice{ID: st.Device.String(), Name: st.DeviceName, This: true, Revoked: st.Revoked},
-		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, Moved: movedJSON(st.Moved), State: stateWord(st), Commits: st.Commits,
+		Protection: jsonProtection{Kind: "mode"}, Secondary: st.Secondary, Moved: movedJSON(st.Moved), State: stateWord(st), InStep: jsonTime(st.InStep), Commits: st.Commits,
 		Root: hex.EncodeToString(st.Root[:]), Epoch: st.Epoch, Digest: s.digest, Records: st.Records, Pending: st.Pending,
 		Refused: st.Aside, NoRoom: st.NoRoom, Quarantine: st.Quarantine, Missing: st.Missing, Conflicts: st.Conflicts, Ahead: st.Ahead,
 		Devices: []jsonDevice{}, Namespaces: []jsonNamespace{}, Last: commitJSON(s.last), Alarm: st.Alarm,

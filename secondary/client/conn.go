@@ -35,6 +35,7 @@ type Conn struct {
 	ping   time.Duration
 
 	sentPings, gotPings atomic.Uint64 // bytes of PING and PONG, sent and received
+	heard               atomic.Pointer[time.Time]
 
 	in  chan wire.Message
 	out chan []byte
@@ -52,6 +53,7 @@ func newConn(l *line, idle time.Duration) *Conn {
 		in: make(chan wire.Message, queued), out: make(chan []byte, queued),
 		stop: make(chan struct{}),
 	}
+	c.hear()
 	c.finished.Go(c.read)
 	c.finished.Go(c.write)
 	return c
@@ -70,6 +72,14 @@ func (c *Conn) Moved() (sent, received uint64) {
 	sentPings, gotPings := c.sentPings.Load(), c.gotPings.Load() // first: they are part of the sums
 	sent, received = c.frames.Moved()
 	return sent - sentPings, received - gotPings
+}
+
+// Heard returns when the last frame came, PING and PONG included.
+func (c *Conn) Heard() time.Time { return *c.heard.Load() }
+
+func (c *Conn) hear() {
+	now := time.Now()
+	c.heard.Store(&now)
 }
 
 // end ends the session for a reason; the first one counts.
@@ -121,6 +131,7 @@ func (c *Conn) next() (wire.Message, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %v", wire.ErrUnreachable, err)
 	}
+	c.hear()
 	// The buffer is the connection's; items of the message go on living.
 	m, err := wire.Parse(append(make([]byte, 0, len(frame)), frame...))
 	if err != nil {
