@@ -17,6 +17,11 @@ func (e *engine) bind() (out []wire.Message, err error) {
 			return nil, err
 		}
 	}
+	if e.owner == nil && !e.errand {
+		if err := e.v.tidy(); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.beginBase(); err != nil {
 		return nil, err
 	}

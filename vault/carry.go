@@ -439,7 +439,7 @@ func (c *carrying) outbox() error {
 }
 
 // events sees to it that whoever watches is told of records that there have never been
-// in the other log, and of conflicts that are new.
+// in the other log, and of conflicts that are new; and that what was withdrawn stays.
 func (c *carrying) events() error {
 	own, other := c.own, c.other
 	gone := func(key recordKey) error {
@@ -477,6 +477,12 @@ func (c *carrying) events() error {
 			err = gone(p.key)
 		}
 		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	err = own.withdrawn.Scan(nil, func(k, b []byte) (bool, error) {
+		return true, errors.Join(gone(recordKey(k)), other.withdrawn.Put(slices.Clone(k), slices.Clone(b)))
 	})
 	if err != nil || own.v.conf.Conflict == nil {
 		return err

@@ -176,7 +176,8 @@ func (v *Vault) writeAlone(ctx context.Context, c *change) (rev Revision, err er
 
 // Delete ends a record. Deleting one that is not there does nothing and is no
 // error. It is durable on this device when Delete returns. Earlier versions
-// stay in the history.
+// stay in the history. One that was not sent yet is not sent any more, but where the
+// record is removed with others in one transaction; Undelete brings it back.
 func (n *Namespace) Delete(ctx context.Context, name string, opts ...Option) error {
 	c := &change{namespace: n.name, name: name, delete: true}
 	for _, o := range opts {
@@ -293,19 +294,9 @@ func (s *state) value(namespace string, h *head, rec *Record) (io.ReadCloser, er
 		}
 		return io.NopCloser(bytes.NewReader(rec.Value)), nil
 	}
-	epoch := uint32(0)
-	if h.local != 0 {
-		p, err := s.pendingChange(h.local)
-		if err != nil {
-			return nil, err
-		}
-		epoch = p.epoch
-	} else {
-		header, err := s.log.Header(h.id.Commit)
-		if err != nil {
-			return nil, err
-		}
-		epoch = be.Uint32(header[2:])
+	epoch, err := s.epochOf(h)
+	if err != nil {
+		return nil, err
 	}
 	return s.v.openObject(s.v.keys.tag(namespace), epoch, h.payload.Object)
 }

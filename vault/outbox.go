@@ -187,7 +187,7 @@ func (s *state) isUnsent(p *pendingChange) bool {
 
 // openPending opens a change of the outbox.
 func (s *state) openPending(p *pendingChange) (head, error) {
-	h := head{local: p.local, op: p.op, device: s.v.keys.device, object: p.object}
+	h := head{local: p.local, epoch: p.epoch, op: p.op, device: s.v.keys.device, object: p.object}
 	key, err := s.v.keys.sealer(p.key.tag(), p.epoch)
 	if err != nil {
 		return h, err

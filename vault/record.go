@@ -191,7 +191,8 @@ var present = []byte{}
 // newest pending one.
 type head struct {
 	id      commitlog.ChangeID // zero: pending
-	local   uint64             // 0: in the log
+	local   uint64             // 0: in the log, or withdrawn
+	epoch   uint32             // that it is sealed for; 0: as its commit says
 	device  keys.DeviceID
 	op      commitlog.Op
 	payload *seal.Payload

@@ -91,7 +91,8 @@ type Vault struct {
 	held  heldBack      // of the session that has the slot
 
 	contact   contact
-	prompt    atomic.Bool // a session is in step, and sends what is signed at once
+	tidied    atomic.Pointer[time.Time] // when tidy has looked last
+	prompt    atomic.Bool               // a session is in step, and sends what is signed at once
 	listener  listener
 	resolvers resolvers
 	turn      chan struct{}       // holds one while there is a transaction through the secondary
@@ -252,6 +253,7 @@ const (
 	bucketRaised     = "raised"     // record key → u8: what the listener has to be told of it
 	bucketTimed      = "timed"      // record key → —, of records with times
 	bucketAlarms     = "alarms"     // number → alarmJSON
+	bucketWithdrawn  = "withdrawn"  // record → time u64 ‖ pendingChange: removed before it was sent; see withdrawn.go
 	bucketUnread     = "unread"     // ID ‖ index → unread: what cannot be used, live or not
 )
 
@@ -268,6 +270,7 @@ var shapes = map[string]store.Shape{
 	bucketMissing: {Key: 10, Value: 1}, bucketQuarantine: {Key: 10, Value: store.Any}, bucketUnread: {Key: 10, Value: 42},
 	bucketDevices: {Key: 16, Value: store.Any}, bucketNamespaces: {Key: 16, Value: store.Any},
 	bucketConflicts: {Key: 32, Value: conflictStateSize}, bucketRaised: {Key: 32, Value: 1}, bucketTimed: {Key: 32},
+	bucketWithdrawn: {Key: 32, Value: store.Any},
 }
 
 func shapeOf(bucket string) store.Shape {
@@ -278,7 +281,7 @@ func shapeOf(bucket string) store.Shape {
 }
 
 // laterBuckets came later: where a store lacks them, Open makes and fills them.
-var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms, bucketUnread}
+var laterBuckets = []string{bucketConflicts, bucketRaised, bucketTimed, bucketAlarms, bucketUnread, bucketWithdrawn}
 
 // Keys of the bucket meta.
 var (
@@ -325,7 +328,7 @@ type state struct {
 	sent, refused, missing, quarantine, devices, namespaces     *store.Bucket
 	acked                                                       *store.Bucket
 
-	conflicts, raised, timed, alarms, unread *store.Bucket
+	conflicts, raised, timed, alarms, unread, withdrawn *store.Bucket
 
 	kept     *keeping         // see keeping
 	fed      bool             // the feed has grown
@@ -357,7 +360,7 @@ func (v *Vault) open(tx *store.Tx) (*state, error) {
 	} {
 		*dst = tx.Lazy(buckets[i]).Shaped(shapeOf(buckets[i]))
 	}
-	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms, &s.unread} {
+	for i, dst := range []**store.Bucket{&s.conflicts, &s.raised, &s.timed, &s.alarms, &s.unread, &s.withdrawn} {
 		*dst = tx.Lazy(laterBuckets[i]).Shaped(shapeOf(laterBuckets[i]))
 	}
 	s.feed.Append()

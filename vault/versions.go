@@ -84,7 +84,9 @@ func (n *Namespace) Revert(ctx context.Context, name string, id commitlog.Change
 
 // Undelete brings back a record that was removed, as it was before, or one that
 // has expired, without its expiry. Of several versions that the removal ended,
-// it is the one that was shown. [ErrCondition] if the record is there.
+// it is the one that was shown. A version that was removed before it was sent is
+// brought back too, where it was written, for 30 days: see Removed. [ErrCondition] if
+// the record is there.
 func (n *Namespace) Undelete(ctx context.Context, name string) (Revision, error) {
 	// That it is not there is looked at again in the transaction that writes.
 	rev, err := n.writeAgain(ctx, name, (*state).deleted, []Option{IfAbsent()})
@@ -186,6 +188,13 @@ func (s *state) deleted(e *entry) (*head, error) {
 	ended, err := s.ended(e)
 	if err != nil {
 		return nil, err
+	}
+	taken, err := s.taken(e.key)
+	if err != nil {
+		return nil, err
+	}
+	if taken != nil && !slices.ContainsFunc(ended, func(h head) bool { return h.payload.HLC > taken.payload.HLC }) {
+		return taken, nil
 	}
 	if len(ended) == 0 {
 		return nil, fmt.Errorf("%w: %w: what it held before it was removed", ErrNotFound, ErrCompacted)
@@ -337,12 +346,8 @@ func (s *state) contentOf(namespace string, h *head, another bool) (*change, io.
 
 // epochOf returns the epoch that a head is sealed for.
 func (s *state) epochOf(h *head) (uint32, error) {
-	if h.local != 0 {
-		p, err := s.pendingChange(h.local)
-		if err != nil {
-			return 0, err
-		}
-		return p.epoch, nil
+	if h.epoch != 0 {
+		return h.epoch, nil
 	}
 	header, err := s.log.Header(h.id.Commit)
 	if err != nil {

@@ -118,14 +118,18 @@ func (s *state) write(t *txn, c *change) (Revision, error) {
 		return 0, err
 	}
 	if replaced != nil {
+		if replaced.txn == t.first {
+			t.changes--
+			t.bytes -= replaced.size()
+		} else if c.delete {
+			if err := s.withdraw(replaced); err != nil {
+				return 0, err
+			}
+		}
 		if err := s.dropPending(replaced); err != nil {
 			return 0, err
 		}
 		e.pending = e.pending[:len(e.pending)-1]
-		if replaced.txn == t.first {
-			t.changes--
-			t.bytes -= replaced.size()
-		}
 	}
 	e.clock = tick(v.conf.Now(), e.clock)
 	e.expires, e.available = c.expires, c.available
@@ -135,6 +139,11 @@ func (s *state) write(t *txn, c *change) (Revision, error) {
 		e.expires, e.available = 0, 0
 	} else if err := s.queue(t, c, e, key, epoch, refs); err != nil {
 		return 0, err
+	}
+	if !c.delete {
+		if err := s.rewritten(key); err != nil {
+			return 0, err
+		}
 	}
 	if err := s.touch(key, e); err != nil {
 		return 0, err
@@ -209,6 +218,11 @@ func (s *state) end(t *txn) error {
 		}
 		if q.alone && s.mayReplace(q) {
 			p.refs = union(slices.DeleteFunc(p.refs, func(r pendingRef) bool { return r.local == q.local }), q.refs)
+			if p.op == commitlog.OpDelete {
+				if err := s.withdraw(q); err != nil {
+					return err
+				}
+			}
 			if err := s.dropPending(q); err != nil {
 				return err
 			}

@@ -15,7 +15,8 @@ func newRm(a *app) *cobra.Command {
 		Use:   "rm NAMESPACE/NAME…",
 		Short: "remove records",
 		Long: `Remove records, here and with the next sync on the other devices. Nothing is asked:
-what a record held stays in its history, if it was ever sent to the secondary.`,
+what a record held stays in its history, if it was ever sent to the secondary. What was
+not sent yet is never sent then; it stays on this device for 30 days, for "kist undelete".`,
 		Example: `  kist rm notes/todo
   kist rm contacts/ada contacts/grace`,
 		Args:              between(1, -1),

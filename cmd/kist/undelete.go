@@ -15,8 +15,9 @@ func newUndelete(a *app) *cobra.Command {
 		Use:   "undelete NAMESPACE/NAME",
 		Short: "bring back a record that was removed",
 		Long: `Bring back a record that was removed, on whatever device, as it was before; or one
-that has expired, for good. Other versions are in "kist history"; "kist revert"
-brings back any.`,
+that has expired, for good. What was removed before it was sent comes back on the
+device where it was written, for 30 days or until the record is written again; no other
+has it. Other versions are in "kist history"; "kist revert" brings back any.`,
 		Example:           `  kist undelete notes/todo`,
 		Args:              exactly(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -26,7 +27,12 @@ brings back any.`,
 				return err
 			}
 			return a.with(cmd.Context(), func(v *vault.Vault) error {
-				rev, err := v.Namespace(namespace).Undelete(cmd.Context(), name)
+				ns := v.Namespace(namespace)
+				was, err := ns.Removed(cmd.Context(), name)
+				var rev vault.Revision
+				if err == nil {
+					rev, err = ns.Undelete(cmd.Context(), name)
+				}
 				switch {
 				case errors.Is(err, vault.ErrCondition):
 					return &failure{code: exitConflict, text: fmt.Sprintf("%q cannot be brought back: %s", args[0], reason(err)), err: err,
@@ -40,7 +46,11 @@ brings back any.`,
 				case err == nil && a.json:
 					return a.printJSON(jsonChange{jsonVersion, "put", jsonName(namespace, name), uint64(rev)})
 				case err == nil:
-					a.say("%s is back", a.clean(args[0]))
+					unsent := ""
+					if was.Pending {
+						unsent = ", which was never sent"
+					}
+					a.say("%s is back, as %s wrote it %s%s", a.clean(args[0]), a.clean(was.Device), a.timeText(was.Time), unsent)
 				}
 				return err
 			})
