@@ -15,7 +15,8 @@ import (
 
 // An Alarm is what a secondary was caught at: something that no honest one does.
 // Nothing of it was taken over. It stops every sync with that secondary until
-// [Vault.TryAgain], over restarts too; local reads and writes go on.
+// [Vault.TryAgain], over restarts too; local reads and writes go on. But syncs look
+// whether it has passed: see MayPass.
 //
 // What is an alarm goes by the error: a [commitlog.CommitError] is one, whatever it
 // wraps, but for [commitlog.ErrVersion], which a newer program may understand.
@@ -26,7 +27,11 @@ type Alarm struct {
 	Commit commitlog.CommitID
 	Reason string    // more, for a person; may be empty
 	Time   time.Time // when it was seen, by this device's clock
-	Tried  time.Time // when TryAgain was called; zero: it stands
+	Tried  time.Time // when the sync went on, by TryAgain or by itself; zero: it stands
+
+	// CaughtUp says that it went on by itself: the secondary had gone back, and was found
+	// to have all again that this device had verified, and nothing else in its place.
+	CaughtUp bool
 
 	Secondary string         // its address …
 	Key       keys.VerifyKey // … and the key that it had proved
@@ -141,12 +146,17 @@ func (v *Vault) TryAgain(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return v.goOn(false)
+}
+
+// goOn takes back the alarm that stands.
+func (v *Vault) goOn(caughtUp bool) error {
 	return v.update(func(s *state) error {
 		a, err := s.alarm()
 		if err != nil || a == nil {
 			return err
 		}
-		a.Tried = v.conf.Now()
+		a.Tried, a.CaughtUp = v.conf.Now(), caughtUp
 		return errors.Join(s.dropPast(), s.putAlarm(s.meta.Get(metaAlarm), a), s.meta.Delete(metaAlarm))
 	})
 }
@@ -246,6 +256,7 @@ type alarmJSON struct {
 	Reason    string         `json:"reason,omitempty"`
 	Time      time.Time      `json:"time"`
 	Tried     *time.Time     `json:"tried_again,omitempty"`
+	CaughtUp  bool           `json:"caught_up,omitempty"`
 	Secondary string         `json:"secondary"`
 	Key       keys.VerifyKey `json:"secondary_key"`
 	Size      uint64         `json:"size"`
@@ -263,7 +274,7 @@ type saidJSON struct {
 func (a *Alarm) json() *alarmJSON {
 	j := &alarmJSON{
 		Kind: a.Name(), Commit: uint64(a.Commit), Reason: a.Reason, Time: a.Time.UTC(), Secondary: a.Secondary, Key: a.Key,
-		Size: a.Size, Root: a.Root[:], Header: a.Said.Header,
+		Size: a.Size, Root: a.Root[:], Header: a.Said.Header, CaughtUp: a.CaughtUp,
 	}
 	if !a.Tried.IsZero() {
 		tried := a.Tried.UTC()
@@ -282,7 +293,7 @@ func parseAlarm(b []byte) (*Alarm, error) {
 	}
 	a := &Alarm{
 		Kind: errOther, Commit: commitlog.CommitID(j.Commit), Reason: j.Reason, Time: j.Time, Secondary: j.Secondary, Key: j.Key,
-		Size: j.Size, Said: Said{Header: j.Header},
+		Size: j.Size, Said: Said{Header: j.Header}, CaughtUp: j.CaughtUp,
 	}
 	copy(a.Root[:], j.Root)
 	for _, k := range alarmKinds {

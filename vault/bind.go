@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/kistvault/kist/commitlog"
@@ -67,7 +68,7 @@ func (e *engine) begin() (out []wire.Message, err error) {
 
 // follow sends BIND with the device's position.
 func (e *engine) follow() (out []wire.Message, err error) {
-	if e.bottom == 0 { // below a base there is nothing to compare yet: it is pulled first
+	if e.bottom == 0 && e.standing == nil { // below a base there is nothing to compare yet: it is pulled first
 		e.whole = e.full || e.whole && e.size < e.first // one that was interrupted begins anew
 		e.full = false
 	}
@@ -134,7 +135,7 @@ func (e *engine) onBound(b *wire.Bound) error {
 	e.phase, e.waited = phaseBound, e.now
 	e.first, e.need, e.announced = b.Size, b.Size, b.Size
 	e.said = Said{Bound: true, Size: b.Size, Root: b.Root, Last: b.Last}
-	return e.v.view(func(s *state) error {
+	err := e.v.view(func(s *state) error {
 		if e.owner != nil && e.owner.refill != nil {
 			return e.owner.refill.onBound(s, b)
 		}
@@ -166,7 +167,9 @@ func (e *engine) onBound(b *wire.Bound) error {
 			return nil
 		}
 		if e.standing != nil {
-			return e.standing
+			if is, err := s.passed(); err != nil || !is {
+				return errors.Join(err, e.standing)
+			}
 		}
 		if e.reset.known != 0 && e.reset.known == b.Reset {
 			e.acked = 0
@@ -183,6 +186,10 @@ func (e *engine) onBound(b *wire.Bound) error {
 		}
 		return nil
 	})
+	if err == nil && e.standing != nil && e.reset.id == 0 {
+		err = e.caughtUp()
+	}
+	return err
 }
 
 // lastAcked returns the highest commit ID at which a commit of this device was

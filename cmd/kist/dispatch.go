@@ -155,22 +155,6 @@ func (h *held) goOn() {
 	}
 }
 
-// keepInStep runs the vault's sync. An alarm ends that, and not the agent: what is
-// here can be used, and the sync goes on when the person says so.
-func (h *held) keepInStep(ctx context.Context) error {
-	for {
-		err := h.v.Run(ctx, vault.SyncOptions{Progress: h.states.tell})
-		if !vault.IsAlarm(err) {
-			return err
-		}
-		select {
-		case <-h.again:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 // client is a client of this agent.
 func (h *held) client(c *agent.Caller) caller {
 	vars := make(map[string]string, len(c.Env))

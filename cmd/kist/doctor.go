@@ -41,7 +41,8 @@ words for that, and the words, too, to be told whether they are the same.
 commits, sizes, roots, times and public keys. Names, values and keys are not in it.
 
 --try-again lets the sync go on. Nothing is forgotten by it, and where the secondary
-does it again, the alarm is there again.`,
+does it again, the alarm is there again. It is not needed where the secondary had gone
+back to an older history and was filled again: the next sync finds that out.`,
 		Example: `  kist doctor
   kist doctor --check
   kist doctor --rebuild && kist sync

@@ -100,6 +100,9 @@ func (a *app) explainAlarm(alarm *vault.Alarm) {
 	if errors.Is(alarm.Kind, commitlog.ErrFork) || errors.Is(alarm.Kind, commitlog.ErrRollback) || errors.Is(alarm.Kind, commitlog.ErrOwnCommitMissing) {
 		paragraph("If you bring it in order on another device with kist secondary reseed --merge, this one goes on by itself when it syncs.")
 	}
+	if errors.Is(alarm.Kind, commitlog.ErrRollback) && alarm.Said.Bound {
+		paragraph("It also goes on by itself, and says so, when it syncs and the secondary has all again that this device has seen, with nothing else in its place: as after kist secondary reseed on another device. What was seen is kept.")
+	}
 	paragraph(e.do)
 	fmt.Fprint(a.stdout, `
 What you can do:
@@ -153,6 +156,7 @@ type jsonAlarm struct {
 	Reason    string     `json:"reason"`
 	Time      *time.Time `json:"time"`
 	Tried     *time.Time `json:"tried_again,omitempty"`
+	CaughtUp  bool       `json:"caught_up,omitempty"` // then by itself
 	Secondary string     `json:"secondary"`
 	Size      uint64     `json:"size"` // commits that this device had verified
 	Root      string     `json:"root"`
@@ -166,7 +170,7 @@ func alarmJSON(alarm *vault.Alarm) *jsonAlarm {
 	}
 	j := &jsonAlarm{
 		Kind: alarm.Name(), Title: explanationOf(alarm).title, Commit: uint64(alarm.Commit), Reason: alarm.String(), Time: jsonTime(alarm.Time),
-		Tried: jsonTime(alarm.Tried), Secondary: alarm.Secondary, Size: alarm.Size, Root: alarm.Root.String(),
+		Tried: jsonTime(alarm.Tried), CaughtUp: alarm.CaughtUp, Secondary: alarm.Secondary, Size: alarm.Size, Root: alarm.Root.String(),
 	}
 	if alarm.Said.Bound {
 		j.SaidSize, j.SaidRoot = &alarm.Said.Size, alarm.Said.Root.String()

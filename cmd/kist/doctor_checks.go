@@ -48,7 +48,12 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 	case st.Alarm != "":
 		add("alarm", checkBad, "kist doctor", "%s", st.Alarm)
 	case n > 0:
-		add("alarm", checkNote, "", "none stops the sync; %s before, the last %s: %s", plural(n, "was seen", "were seen"), a.timeText(alarms[n-1].Time), explanationOf(alarms[n-1]).title)
+		last := alarms[n-1]
+		text := explanationOf(last).title
+		if last.CaughtUp {
+			text += ", and has caught up " + a.timeText(last.Tried)
+		}
+		add("alarm", checkNote, "", "none stops the sync; %s before, the last %s: %s", plural(n, "was seen", "were seen"), a.timeText(last.Time), text)
 	default:
 		add("alarm", checkOK, "", "none was ever seen")
 	}

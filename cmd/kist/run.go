@@ -30,8 +30,10 @@ forth meanwhile, and with --json every change of its state. It ends by itself on
 where trying again cannot help, as when this device was revoked.
 
 When the secondary is caught at something, an alarm, it says so and stays: the other
-commands are served, and nothing is sent or received until kist doctor --try-again.
-kist status has exit status 9 as long as the alarm stands.`,
+commands are served, and nothing is sent or received until kist doctor --try-again. If it
+had only gone back to an older history, kist run looks some times an hour whether it has
+caught up, and then goes on and says so. kist status has exit status 9 as long as the
+alarm stands.`,
 		Example: `  kist run
   kist run -q &
   kist run --json | jq -r .state`,
@@ -70,7 +72,7 @@ func (a *app) runAgent(outer context.Context, v *vault.Vault) error {
 	}()
 
 	if host() != "" {
-		err = h.keepInStep(ctx)
+		err = h.keepInStep(ctx, a.sayCaughtUp)
 	} else {
 		a.say("this vault has no secondary: the other commands are served, and nothing is sent")
 		<-ctx.Done()

@@ -35,8 +35,8 @@ func newReseed(a *app) *cobra.Command {
 		Long: `Where the secondary has lost the end of the vault's history, because it was restored
 from a backup for example, or all of it, this device fills it again: with the very
 commits that were there, from all devices. What the others had sent is there again,
-and they go on by themselves; one that has met the shorter history meanwhile, and
-raised an alarm, goes on with kist doctor --try-again.
+and they go on by themselves, even one that has met the shorter history meanwhile, and
+raised an alarm: it says so when it syncs next.
 
 With INVITE another secondary is filled, and is this vault's from then on. On each
 other device run the same command with the same invite. Where the old one can still

@@ -51,12 +51,24 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bo
 	if len(v.Servers()) == 0 {
 		return vault.ErrNoSecondary
 	}
+	stood, err := v.Alarm(ctx)
+	if err != nil {
+		return err
+	}
 	url := v.Servers()[0].URL
 	sctx, m := a.meter(ctx, url, 0)
 	o := m.options(mode)
 	o.Full = full
 	r, err := v.Sync(sctx, o)
 	err = m.end(sctx, err)
+	if passed, aerr := caughtUp(ctx, v, stood); aerr != nil {
+		err = errors.Join(err, aerr)
+	} else if passed != nil {
+		a.sayCaughtUp(passed)
+		if a.held != nil {
+			a.held.goOn()
+		}
+	}
 	if now := v.Servers()[0].URL; now != url {
 		a.say("the vault was moved to %s", a.clean(now))
 		m.host = hostOf(now)
