@@ -47,7 +47,7 @@ var (
 // secondary that is another, does not know the device or needs another version,
 // another session of this device, trouble of the device's own. While it is connected, local changes go out and
 // others' come in at once; when it is not, it tries again after 1 s, then
-// longer, up to 5 minutes, or when the secondary said, or at [Vault.SyncNow]. A
+// longer, up to 5 minutes, not before the secondary said, or at [Vault.SyncNow]. A
 // vault has one Run at a time: a second returns [ErrRunning].
 func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 	if err := v.ready(); err != nil {
@@ -98,8 +98,11 @@ func (v *Vault) Run(ctx context.Context, o SyncOptions) (err error) {
 		if !again {
 			return err
 		}
-		if pause == 0 {
-			pause = wait/2 + rand.N(wait/2+1)
+		if !noRoom(err) {
+			// Not before the secondary said, nor all whom it sent away at once; and who
+			// is sent away again and again comes less and less often.
+			own := wait/2 + rand.N(wait/2+1)
+			pause = max(pause+rand.N(pause/8+1), own)
 			wait = min(2*wait, maxWait)
 		}
 		v.conf.Logger.Info("sync interrupted", "err", err, "retry", pause)
@@ -370,7 +373,7 @@ func retry(err error) (time.Duration, bool) {
 		return time.Duration(min(e.RetryAfter, uint64(maxWait.Milliseconds()))) * time.Millisecond, ok
 	case errors.As(err, &other), errors.Is(err, errUnknownStub), errors.Is(err, ErrNotArrived), errors.Is(err, wire.ErrUnreachable),
 		errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrSuspended), errors.Is(err, wire.ErrTimeout), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, wire.ErrShutdown), errors.Is(err, wire.ErrInternal): // as a secondary says that has not proved itself yet: without what to do
+		errors.Is(err, wire.ErrShutdown), errors.Is(err, wire.ErrInternal), errors.Is(err, wire.ErrReadOnly), errors.Is(err, wire.ErrQuota): // as a secondary says that has not proved itself yet: without what to do
 		return 0, true
 	case noRoom(err):
 		return mendTime, true

@@ -17,7 +17,7 @@ import (
 // connects says so before it has proved itself, so without what to do about it. The
 // device tries again; a newer version it does not wait for.
 func TestRefusedBeforeProof(t *testing.T) {
-	for _, why := range []error{wire.ErrShutdown, wire.ErrBusy, wire.ErrInternal, wire.ErrTimeout, wire.ErrVersion} {
+	for _, why := range []error{wire.ErrShutdown, wire.ErrBusy, wire.ErrInternal, wire.ErrTimeout, wire.ErrReadOnly, wire.ErrQuota, wire.ErrSuspended, wire.ErrVersion} {
 		t.Run(why.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, _, b := pair(t)

@@ -272,13 +272,23 @@ func (a *app) classify(err error) *failure {
 		if here, _ := vault.Exists(a.vaultDir); here && a.cmd.Name() == "sync" {
 			f.detail("safe", "what you write stays on this device and is sent later")
 		}
-		return set(exitTemporary, "the same again, when the network and the secondary are up")
+		return set(exitTemporary, againHint(err))
 	case is(syscall.ENOSPC, syscall.EDQUOT):
 		return set(exitFailed, "make room on the disk")
 	case is(fs.ErrNotExist):
 		return set(exitNotFound, "check the file's name")
 	}
 	return f
+}
+
+// againHint says when to try again.
+func againHint(err error) string {
+	var said *wire.Error
+	if !errors.As(err, &said) || said.RetryAfter == 0 {
+		return "the same again, when the network and the secondary are up"
+	}
+	seconds := (min(said.RetryAfter, 1<<32) + 999) / 1000
+	return "the same again in " + plural(seconds, "second", "seconds") + ", as the secondary asks; kist run comes again by itself"
 }
 
 // holder names the process that has a vault's store open, where the system
