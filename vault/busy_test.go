@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,9 +28,9 @@ func TestBusy(t *testing.T) {
 				_, a, b := pair(t)
 				put(t, b.Vault, "x", "1")
 				const asked, refusals = 10 * time.Second, 9
-				refused := 0
+				var refused atomic.Int32
 				busy := func() *wire.Error {
-					refused++
+					refused.Add(1)
 					e := wire.NewError(wire.CodeBusy, "")
 					e.RetryAfter = uint64(asked.Milliseconds())
 					return e
@@ -37,14 +38,14 @@ func TestBusy(t *testing.T) {
 				k := keep(t, b, func(o *vault.SyncOptions) {
 					if pass != nil {
 						o.Dial = via(b, func(m wire.Message) []wire.Message {
-							if refused < refusals && pass(m) {
+							if refused.Load() < refusals && pass(m) {
 								return []wire.Message{busy()}
 							}
 							return []wire.Message{m}
 						}).Dial
 					} else {
 						o.Dial = func(ctx context.Context, s client.Server, id client.Identity) (client.Messenger, error) {
-							if refused < refusals {
+							if refused.Load() < refusals {
 								return nil, fmt.Errorf("%s: %w", s.URL, busy())
 							}
 							return b.Network.Dial(ctx, s, id)
@@ -52,7 +53,7 @@ func TestBusy(t *testing.T) {
 					}
 				})
 				var waits []time.Duration
-				for refused < refusals || len(waits) < refusals {
+				for refused.Load() < refusals || len(waits) < refusals {
 					synctest.Wait()
 					k.mu.Lock()
 					p := k.told[len(k.told)-1]
