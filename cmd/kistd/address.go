@@ -19,17 +19,17 @@ func (c *config) check() error {
 		return err
 	}
 	if c.deleted == 0 {
-		return usagef("--deleted: at least one day: somebody may have second thoughts")
+		return usagef("%s: at least one day: somebody may have second thoughts", c.name("deleted"))
 	}
 	if c.deleted > maxDays {
-		return usagef("--deleted: at most %d days", maxDays)
+		return usagef("%s: at most %d days", c.name("deleted"), maxDays)
 	}
-	if _, _, err := newLogger(nil, c.logFormat, c.logLevel); err != nil {
+	if _, _, err := c.logger(nil); err != nil {
 		return err
 	}
 	host, _, err := net.SplitHostPort(c.listen)
 	if err != nil {
-		return usagef("--listen %q: want HOST:PORT", c.listen)
+		return usagef("%s %q: want HOST:PORT", c.name("listen"), c.listen)
 	}
 	if err := c.checkMetrics(); err != nil {
 		return err
@@ -42,24 +42,24 @@ func (c *config) check() error {
 		return err
 	}
 	if c.plain && !wire.Loopback(host) && len(proxies) == 0 {
-		return usagef("--plain is for loopback addresses only, and %s is none; behind a proxy on another machine, say which with --trusted-proxies", c.listen)
+		return usagef("%s is for loopback addresses only, and %s %s is none; behind a proxy on another machine, say which with --trusted-proxies", c.name("plain"), c.name("listen"), c.listen)
 	}
 	if c.url == "" {
 		if ip := net.ParseIP(host); c.domain == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
-			return usagef("--url is needed: %s listens everywhere, and does not say where devices find it", c.listen)
+			return hinted{usagef("--url is needed: %s %s listens everywhere, and does not say where devices find it", c.name("listen"), c.listen), "--url wss://HOST:PORT with the name or address by which devices reach this machine"}
 		}
 		if c.plain && !wire.Loopback(host) {
-			return usagef("--url is needed: devices reach the proxy, and not %s", c.listen)
+			return hinted{usagef("--url is needed: devices reach the proxy, and not %s %s", c.name("listen"), c.listen), "--url wss://HOST with the name by which devices reach the proxy"}
 		}
 		return nil
 	}
 	canonical, err := wire.CanonicalURL(c.url)
 	if err != nil {
-		return usagef("--url %q: want wss://HOST, wss://HOST:PORT or ws://127.0.0.1:PORT", c.url)
+		return usagef("%s %q: want wss://HOST, wss://HOST:PORT or ws://127.0.0.1:PORT", c.name("url"), c.url)
 	}
 	c.url = canonical
 	if host, secure := wire.SplitURL(canonical); !secure && !(c.plain && wire.Loopback(host)) {
-		return usagef("--url %s: devices take ws:// only with --plain and on a loopback address", canonical)
+		return usagef("%s %s: devices take ws:// only with --plain and on a loopback address", c.name("url"), canonical)
 	}
 	return nil
 }
@@ -67,32 +67,32 @@ func (c *config) check() error {
 // checkCertificate checks that there is one way to have a certificate.
 func (c *config) checkCertificate() error {
 	if (c.cert == "") != (c.key == "") {
-		return usagef("--cert and --key go together")
+		return usagef("%s and %s go together", c.name("cert"), c.name("key"))
 	}
 	switch {
 	case c.plain && c.cert != "":
-		return usagef("--plain has no use for a certificate")
+		return usagef("%s has no use for a certificate (%s)", c.name("plain"), c.name("cert"))
 	case c.plain && c.domain != "":
-		return usagef("--plain has no use for --domain: there is no TLS for its certificate")
+		return usagef("%s has no use for %s: there is no TLS for its certificate", c.name("plain"), c.name("domain"))
 	case c.cert != "" && c.domain != "":
-		return usagef("--domain gets a certificate, and --cert gives one: choose")
+		return usagef("%s gets a certificate, and %s gives one: choose", c.name("domain"), c.name("cert"))
 	case c.acmeHTTP != "" && c.domain == "":
-		return usagef("--acme-http answers for --domain, which is not given")
+		return usagef("%s answers for --domain, which is not given", c.name("acme-http"))
 	}
 	if c.domain == "" {
 		return nil
 	}
 	if _, err := wire.CanonicalURL("wss://" + c.domain + "/"); err != nil || !strings.Contains(strings.Trim(c.domain, "."), ".") || net.ParseIP(strings.Trim(c.domain, "[]")) != nil || strings.Contains(c.domain, ":") {
-		return usagef("--domain %q: want a full name such as vault.example.org", c.domain)
+		return usagef("%s %q: want a full name such as vault.example.org", c.name("domain"), c.domain)
 	}
 	if c.acmeHTTP != "" {
 		if _, _, err := net.SplitHostPort(c.acmeHTTP); err != nil {
-			return usagef("--acme-http %q: want HOST:PORT, such as :80", c.acmeHTTP)
+			return usagef("%s %q: want HOST:PORT, such as :80", c.name("acme-http"), c.acmeHTTP)
 		}
 	}
 	u, err := url.Parse(c.acmeDirectory)
 	if err != nil || u.Host == "" || !(u.Scheme == "https" || u.Scheme == "http" && wire.Loopback(u.Host)) {
-		return usagef("--acme-directory %q: want https://…", c.acmeDirectory)
+		return usagef("%s %q: want https://…", c.name("acme-directory"), c.acmeDirectory)
 	}
 	return nil
 }
@@ -105,12 +105,12 @@ func (c *config) proxies() ([]netip.Prefix, error) {
 		if err != nil {
 			a, aerr := netip.ParseAddr(text)
 			if aerr != nil || a.Zone() != "" {
-				return nil, usagef("--trusted-proxies %q: want an address such as 192.0.2.7, or a range such as 10.0.0.0/8", text)
+				return nil, usagef("%s %q: want an address such as 192.0.2.7, or a range such as 10.0.0.0/8", c.name("trusted-proxies"), text)
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		if p.Bits() == 0 {
-			return nil, usagef("--trusted-proxies %q: that is everybody, who could then claim any address", text)
+			return nil, usagef("%s %q: that is everybody, who could then claim any address", c.name("trusted-proxies"), text)
 		}
 		all = append(all, p.Masked())
 	}

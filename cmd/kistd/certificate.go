@@ -21,6 +21,7 @@ type certificate struct {
 	config *tls.Config
 	acme   *certs.ACME
 	http   string // where ACME answers without TLS; empty: nowhere
+	named  string // the setting of that
 	reload func() // never nil
 	log    *slog.Logger
 }
@@ -32,7 +33,7 @@ func (c *config) certificateFiles(log *slog.Logger) (*certs.Files, error) {
 	}
 	f, err := certs.OpenFiles(c.cert, c.key, log, nil)
 	if err != nil {
-		return nil, usagef("--cert, --key: %w", err)
+		return nil, usagef("%s, %s: %w", c.name("cert"), c.name("key"), err)
 	}
 	return f, nil
 }
@@ -63,7 +64,7 @@ func (c *config) certificate(data *secondary.DataDir, log *slog.Logger) (*certif
 			Domain: strings.ToLower(strings.TrimSuffix(c.domain, ".")), Email: c.acmeEmail, Directory: c.acmeDirectory,
 			Cache: filepath.Join(data.Path(), "acme"), Fallback: &own, Logger: log,
 		})
-		all.kind, all.http = "acme", c.acmeHTTP
+		all.kind, all.http, all.named = "acme", c.acmeHTTP, c.name("acme-http")
 		t.GetCertificate, all.reload = all.acme.GetCertificate, all.acme.Reload
 		t.NextProtos = append(t.NextProtos, certs.Protocol)
 	}
@@ -86,7 +87,7 @@ func (c *certificate) start(ctx context.Context, beside *sync.WaitGroup) (stop f
 		return stop, nil
 	}
 	if c.http != "" {
-		l, err := listen("--acme-http", c.http)
+		l, err := listen(c.named, c.http)
 		if err != nil {
 			return nil, err
 		}

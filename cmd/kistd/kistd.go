@@ -14,8 +14,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/settings"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/archive"
@@ -80,7 +82,14 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		var invalid *pflag.InvalidValueError
+		if errors.As(err, &invalid) {
+			f := invalid.GetFlag()
+			return usagef("--%s %s", f.Name, settings.Wrong(f.Value, invalid.GetValue()))
+		}
+		return usageError{err}
+	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String("config", "", "`FILE` with settings (default "+defaultFile+", if it is there)")
 	root.AddCommand(serveCommand(), inviteCommand(), vaultsCommand(), backupCommand(), verifyCommand(), doctorCommand(), compactCommand(), migrateCommand(), logLevelCommand(), configCommand(), healthCommand(), versionCommand())

@@ -10,23 +10,23 @@ import (
 
 var discardLog = slog.New(slog.DiscardHandler)
 
-// newLogger returns the log, and the level from which on it takes lines, which can
+// logger returns the log, and the level from which on it takes lines, which can
 // be changed at any time.
-func newLogger(w io.Writer, format, level string) (*slog.Logger, *slog.LevelVar, error) {
-	at, err := parseLevel(level)
+func (c *config) logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
+	at, err := parseLevel(c.logLevel)
 	if err != nil {
-		return nil, nil, usagef("--log-level %w", err)
+		return nil, nil, usagef("%s %w", c.name("log-level"), err)
 	}
 	lv := new(slog.LevelVar)
 	lv.Set(at)
 	o := &slog.HandlerOptions{Level: lv}
-	switch format {
+	switch c.logFormat {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, o)), lv, nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, o)), lv, nil
 	}
-	return nil, nil, usagef("--log-format %q: want text or json", format)
+	return nil, nil, usagef("%s %q: want text or json", c.name("log-format"), c.logFormat)
 }
 
 func parseLevel(level string) (slog.Level, error) {

@@ -18,10 +18,10 @@ func (c *config) checkMetrics() error {
 	}
 	host, _, err := net.SplitHostPort(c.metrics)
 	if err != nil {
-		return usagef("--metrics %q: want HOST:PORT", c.metrics)
+		return usagef("%s %q: want HOST:PORT", c.name("metrics"), c.metrics)
 	}
 	if !wire.Loopback(host) {
-		return usagef("--metrics %s: want a loopback address such as 127.0.0.1:7371; for Prometheus on another machine, let a proxy or an agent here pass it on", c.metrics)
+		return usagef("%s %s: want a loopback address such as 127.0.0.1:7371; for Prometheus on another machine, let a proxy or an agent here pass it on", c.name("metrics"), c.metrics)
 	}
 	return nil
 }
@@ -32,7 +32,7 @@ func (c *config) serveMetrics(metrics http.Handler, log *slog.Logger) (io.Closer
 	if c.metrics == "" {
 		return io.NopCloser(nil), nil
 	}
-	l, err := listen("--metrics", c.metrics)
+	l, err := listen(c.name("metrics"), c.metrics)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	if err := conf.check(); err != nil {
 		return err
 	}
-	log, level, err := newLogger(stderr, conf.logFormat, conf.logLevel)
+	log, level, err := conf.logger(stderr)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	}
 
 	// 2. The address.
-	listener, err := listen("--listen", conf.listen)
+	listener, err := listen(conf.name("listen"), conf.listen)
 	if err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func (c *config) load(cmd *cobra.Command) error {
 		return hinted{usageError{err}, hint}
 	}
 	if err != nil {
-		return fmt.Errorf("reading the settings: %w", err)
+		return hinted{fmt.Errorf("reading the settings: %w", err), "a file that whoever runs kistd can read: chmod 644, and 755 its directory"}
 	}
 	if c.listen == "" {
 		if c.listen = defaultListen; c.domain != "" {
@@ -153,6 +153,9 @@ func (c *config) load(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// name names a setting in a sentence, as whoever is to change it finds it.
+func (c *config) name(setting string) string { return c.loaded.Name(setting) }
 
 // needData checks that there is a data directory to work on.
 func (c *config) needData() error {
@@ -165,7 +168,7 @@ func (c *config) needData() error {
 // needSessions checks that there can be some.
 func (c *config) needSessions() error {
 	if c.sessions < 1 || c.sessions > maxSessions {
-		return usagef("--sessions: a number from 1 to %d", maxSessions)
+		return usagef("%s: a number from 1 to %d", c.name("sessions"), maxSessions)
 	}
 	return nil
 }
@@ -185,10 +188,10 @@ const maxDays = 36_500
 // needRetention checks that setting.
 func (c *config) needRetention() error {
 	if c.retention == 0 {
-		return usagef("--retention: at least one day: a device that is away for less must find what it needs")
+		return usagef("%s: at least one day: a device that is away for less must find what it needs", c.name("retention"))
 	}
 	if c.retention > maxDays {
-		return usagef("--retention: at most %d days", maxDays)
+		return usagef("%s: at most %d days", c.name("retention"), maxDays)
 	}
 	return nil
 }

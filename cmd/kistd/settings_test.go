@@ -46,7 +46,7 @@ func TestSettings(t *testing.T) {
 	t.Setenv("KISTD_LISTEN", "127.0.0.1:2")
 	t.Setenv("KISTD_PORT_7370_TCP", "tcp://10.0.0.1:7370")
 	code, stdout, stderr = kistd(t, "config", "check", "--listen", "127.0.0.1:3")
-	for _, want := range []string{"listen = \"127.0.0.1:3\"  (--listen)", "retention = 6  (KISTD_RETENTION)", "log-level = \"warn\"  (" + file + ")"} {
+	for _, want := range []string{"listen = \"127.0.0.1:3\"  (--listen)", "retention = 6  (KISTD_RETENTION)", "log-level = \"warn\"  (" + file + ":4)"} {
 		if code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("check: exit %d, no %s in\n%s", code, want, stdout)
 		}
@@ -55,7 +55,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("stderr %q", stderr)
 	}
 	t.Setenv("KISTD_RETENTION", "0")
-	if code, _, stderr = kistd(t, "config", "check"); code != exitUsage || !strings.Contains(stderr, "retention") {
+	if code, _, stderr = kistd(t, "config", "check"); code != exitUsage || !strings.Contains(stderr, "KISTD_RETENTION: at least one day") {
 		t.Errorf("bad value: exit %d, %q", code, stderr)
 	}
 
@@ -71,6 +71,52 @@ func TestSettings(t *testing.T) {
 	}
 	p.waitLog("KISTD_PORT_7370_TCP")
 	p.waitLog("settings=" + file)
+}
+
+// What is wrong with a setting is said with where it stands.
+func TestSettingsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kistd.toml")
+	for _, test := range []struct {
+		args, environ []string
+		file          string
+		want          string
+	}{
+		{[]string{"--listen", "7370"}, nil, "", `--listen "7370": want HOST:PORT`},
+		{nil, []string{"KISTD_LISTEN=7370"}, "", `KISTD_LISTEN "7370": want HOST:PORT`},
+		{nil, nil, "# here\n\nlisten = \"7370\"\n", `listen (FILE:3) "7370": want HOST:PORT`},
+		{[]string{"--deleted", "0"}, nil, "", "--deleted: at least"},
+		{nil, nil, "deleted = 0\n", "deleted (FILE:2): at least"},
+		{nil, nil, "deleted = \"a week\"\n", `deleted (FILE:2): "a week": want a whole number`},
+		{[]string{"--deleted", "week"}, nil, "", `--deleted "week": want a whole number`},
+		{nil, []string{"KISTD_PLAIN=true", "KISTD_DOMAIN=a.example.org"}, "", "KISTD_PLAIN has no use for KISTD_DOMAIN"},
+		{[]string{"--plain"}, nil, "domain = \"a.example.org\"", "--plain has no use for domain (FILE:2)"},
+		{[]string{"--cert", "x"}, nil, "", "--cert and --key go together"},
+		{nil, []string{"KISTD_LOG_LEVEL=much"}, "", `KISTD_LOG_LEVEL "much": want debug, info, warn or error`},
+		{nil, nil, "retention = 0", "retention (FILE:2): at least"},
+		{nil, nil, "trusted-proxies = [\n  \"all\",\n]", `trusted-proxies (FILE:2) "all": want an address`},
+		{nil, nil, "lisen = 1", "FILE:2: unknown key"},
+		{nil, []string{"KISTD_LISTEN=:7370"}, "", "--url is needed: KISTD_LISTEN :7370 listens everywhere"},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			text := test.file
+			if !strings.HasPrefix(text, "#") {
+				text = "data = \"d\"\n" + text
+			} else {
+				t.Setenv("KISTD_DATA", "d")
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range test.environ {
+				name, value, _ := strings.Cut(e, "=")
+				t.Setenv(name, value)
+			}
+			code, _, stderr := kistd(t, append([]string{"config", "check", "--config", file}, test.args...)...)
+			if want := strings.ReplaceAll(test.want, "FILE", file); code != exitUsage || !strings.HasPrefix(stderr, "kistd: "+want) || !strings.Contains(stderr, "\ntry: ") {
+				t.Errorf("exit %d, %q, want %q", code, stderr, want)
+			}
+		})
+	}
 }
 
 // The manual has all settings, as the program has them.

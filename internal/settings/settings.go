@@ -84,8 +84,21 @@ func (t *Table) find(name string) *Setting {
 
 // Loaded says where the values come from.
 type Loaded struct {
-	From    map[string]string // of settings that have not their default: "--listen", "KISTD_LISTEN", or the file
+	From    map[string]string // of settings that have not their default: "--listen", "KISTD_LISTEN", or file and line
 	Strange []string          // what looks like a variable of the program and is none
+}
+
+// Name names a setting in a sentence, with where it comes from: --listen, KISTD_LISTEN,
+// or listen (FILE:LINE). One that nothing sets is named as its flag.
+func (l *Loaded) Name(setting string) string {
+	switch from := l.From[setting]; {
+	case from == "":
+		return "--" + setting
+	case strings.HasPrefix(from, "--"), !strings.Contains(from, ":"):
+		return from
+	default:
+		return setting + " (" + from + ")"
+	}
 }
 
 // Load sets what no flag has set from the environment, and what that does not say
@@ -124,7 +137,7 @@ func (t *Table) fromEnvironment(l *Loaded, environ []string) error {
 			continue
 		}
 		if err := s.Value.Set(text); err != nil {
-			return &Error{Where: name, What: wrong(&s, text)}
+			return &Error{Where: name, What: Wrong(s.Value, text)}
 		}
 		l.From[s.Name] = name
 	}
@@ -159,19 +172,34 @@ func (t *Table) fromFile(l *Loaded, path string) error {
 	}
 	for _, key := range meta.Keys() { // in the file's order
 		name := key.String()
+		where := fmt.Sprintf("%s:%d", path, lineOf(string(text), key[0]))
 		s := t.find(name)
 		if s == nil {
-			return &Error{Where: path, What: fmt.Sprintf("unknown key %q", name), Hint: t.didYouMean(name)}
+			return &Error{Where: where, What: fmt.Sprintf("unknown key %q", name), Hint: t.didYouMean(name)}
 		}
 		if l.From[name] != "" {
 			continue
 		}
-		l.From[name] = path
+		l.From[name] = where
 		if err := set(s, values[name]); err != nil {
-			return &Error{Where: path, What: name + ": " + err.Error()}
+			return &Error{Where: l.Name(name), What: err.Error()}
 		}
 	}
 	return nil
+}
+
+// lineOf returns the number of the line that a key begins; 1 where it is written as
+// none of the settings needs to be.
+func lineOf(text, key string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimLeft(line, " \t[\"'")
+		if rest, ok := strings.CutPrefix(line, key); ok && strings.ContainsAny(rest[:min(1, len(rest))], " \t=\"'].") {
+			return n
+		}
+	}
+	return 1
 }
 
 // set gives a setting what the file says.
@@ -187,7 +215,7 @@ func set(s *Setting, value any) error {
 	case []any:
 		list, ok := s.Value.(*listValue)
 		if !ok {
-			return fmt.Errorf("want %s, not a list", kind(s))
+			return fmt.Errorf("want %s, not a list", kind(s.Value))
 		}
 		var all []string
 		for _, e := range v {
@@ -200,22 +228,23 @@ func set(s *Setting, value any) error {
 		*list.to = all
 		return nil
 	default:
-		return fmt.Errorf("want %s", kind(s))
+		return fmt.Errorf("want %s", kind(s.Value))
 	}
 	if s.Value.Set(text) != nil {
-		return errors.New(wrong(s, text))
+		return errors.New(Wrong(s.Value, text))
 	}
 	return nil
 }
 
-func wrong(s *Setting, text string) string { return fmt.Sprintf("%q: want %s", text, kind(s)) }
+// Wrong says what is wrong with a text that a value does not take.
+func Wrong(v pflag.Value, text string) string { return fmt.Sprintf("%q: want %s", text, kind(v)) }
 
-// kind says what a setting's value is.
-func kind(s *Setting) string {
-	switch s.Value.Type() {
+// kind says what a value is.
+func kind(v pflag.Value) string {
+	switch v.Type() {
 	case "bool":
 		return "true or false"
-	case "uint32":
+	case "uint32", "uint64", "int":
 		return "a whole number"
 	case "duration":
 		return "a time such as 30s or 5m"

@@ -72,7 +72,7 @@ func TestPrecedence(t *testing.T) {
 	if !slices.Equal(v.proxies, []string{"10.0.0.0/8", "::1"}) {
 		t.Errorf("proxies %q", v.proxies)
 	}
-	if l.From["listen"] != "--listen" || l.From["retention"] != "PROG_RETENTION" || l.From["min-free"] != file || l.From["wait"] != "" {
+	if l.From["listen"] != "--listen" || l.From["retention"] != "PROG_RETENTION" || l.From["min-free"] != file+":5" || l.From["wait"] != "" {
 		t.Errorf("from %v", l.From)
 	}
 }
@@ -100,9 +100,9 @@ func TestRefused(t *testing.T) {
 	}{
 		"unknown key":      {nil, "lisen = 1", `unknown key "lisen"`, `"listen"`},
 		"unknown key, far": {nil, "trustedproxy = 1", `unknown key "trustedproxy"`, `"trusted-proxies"`},
-		"a table":          {nil, "[listen]\na = 1", "listen: want a text", ""},
+		"a table":          {nil, "[listen]\na = 1", "prog.toml:1): want a text", ""},
 		"no TOML":          {nil, "a = \"x\"\nlisten = 127.0.0.1:1", "prog.toml:2", "quotes"},
-		"number":           {nil, "retention = \"soon\"", `retention: "soon": want a whole number`, ""},
+		"number":           {nil, "retention = \"soon\"", `prog.toml:1): "soon": want a whole number`, ""},
 		"size":             {nil, "min-free = \"much\"", "want a size", ""},
 		"size too large":   {nil, "min-free = \"99999999999TiB\"", "want a size", ""},
 		"list of numbers":  {nil, "trusted-proxies = [1]", "want a list of texts", ""},
