@@ -34,6 +34,9 @@ var (
 	ErrNoDataDir = errors.New("not a data directory of kistd")
 	// ErrNewerDataDir: a newer program has written it.
 	ErrNewerDataDir = errors.New("the data directory belongs to a newer kistd")
+	// ErrNoKey: the server's key is missing, without which it is another server. It
+	// wraps store.ErrDamaged.
+	ErrNoKey = fmt.Errorf("%w: server.key is missing", store.ErrDamaged)
 )
 
 // serverKeyHRP begins the text of a server's key.
@@ -117,7 +120,9 @@ func openDataDir(path string, create bool) (*DataDir, error) {
 		err = d.upgrade()
 	}
 	if err == nil {
-		err = d.readKey()
+		if err = d.readKey(); errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s: %w", path, ErrNoKey)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -333,14 +332,6 @@ func hostName() string {
 		return "device"
 	}
 	return name
-}
-
-// plural returns "1 change", "2 changes".
-func plural[N int | int64 | uint64](n N, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.FormatInt(int64(n), 10) + " " + many
 }
 
 // bytesText returns a size as people read it.

@@ -113,7 +113,7 @@ func (a *app) listConflicts(ctx context.Context, v *vault.Vault) error {
 		}
 	}
 	if bad > 0 {
-		return &failure{code: exitPartly, text: plural(bad, "conflict", "conflicts") + " cannot be read", hint: "kist status"}
+		return &failure{code: exitPartly, text: term.Plural(bad, "conflict", "conflicts") + " cannot be read", hint: "kist status"}
 	}
 	if !a.json && term.IsTerminal(a.stdout) {
 		if n == 0 {

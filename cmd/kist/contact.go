@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -17,11 +18,11 @@ func agoText(d time.Duration) string {
 	case d < time.Minute:
 		return "just now"
 	case d < time.Hour:
-		return plural(int(d/time.Minute), "minute", "minutes") + " ago"
+		return term.Plural(int(d/time.Minute), "minute", "minutes") + " ago"
 	case d < 48*time.Hour:
-		return plural(int(d/time.Hour), "hour", "hours") + " ago"
+		return term.Plural(int(d/time.Hour), "hour", "hours") + " ago"
 	}
-	return plural(int(d/(24*time.Hour)), "day", "days") + " ago"
+	return term.Plural(int(d/(24*time.Hour)), "day", "days") + " ago"
 }
 
 // withContact adds to what stateText says when the vault was in step last.

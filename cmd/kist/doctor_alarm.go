@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -85,9 +86,9 @@ func (a *app) explainAlarm(alarm *vault.Alarm) {
 	line := func(label, text string) { fmt.Fprintf(a.stdout, "  %-11s  %s\n", label, a.show(text)) }
 	line("seen", a.timeText(alarm.Time))
 	line("secondary", alarm.Secondary)
-	line("this device", fmt.Sprintf("has verified %s, root %s…", plural(alarm.Size, "commit", "commits"), hex.EncodeToString(alarm.Root[:8])))
+	line("this device", fmt.Sprintf("has verified %s, root %s…", term.Plural(alarm.Size, "commit", "commits"), hex.EncodeToString(alarm.Root[:8])))
 	if alarm.Said.Bound {
-		line("it said", fmt.Sprintf("that it has %s, root %s… at commit %d", plural(alarm.Said.Size, "commit", "commits"), hex.EncodeToString(alarm.Said.Root[:8]), min(alarm.Size, alarm.Said.Size)))
+		line("it said", fmt.Sprintf("that it has %s, root %s… at commit %d", term.Plural(alarm.Said.Size, "commit", "commits"), hex.EncodeToString(alarm.Said.Root[:8]), min(alarm.Size, alarm.Said.Size)))
 	}
 	line("reason", alarm.String())
 	paragraph := func(text string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -27,7 +28,7 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 	add := func(name, state, hint, format string, args ...any) {
 		out = append(out, check{name, state, fmt.Sprintf(format, args...), hint})
 	}
-	add("store", checkOK, "", "it opens, and holds %s and %s", plural(st.Commits, "verified commit", "verified commits"), plural(st.Records, "record", "records"))
+	add("store", checkOK, "", "it opens, and holds %s and %s", term.Plural(st.Commits, "verified commit", "verified commits"), term.Plural(st.Records, "record", "records"))
 	switch {
 	case st.Secondary == "":
 		add("secondary", checkNote, "", "none: what is here is on this device alone")
@@ -53,32 +54,32 @@ func (a *app) examine(ctx context.Context, v *vault.Vault, st *vault.Status) (ou
 		if last.CaughtUp {
 			text += ", and has caught up " + a.timeText(last.Tried)
 		}
-		add("alarm", checkNote, "", "none stops the sync; %s before, the last %s: %s", plural(n, "was seen", "were seen"), a.timeText(last.Time), text)
+		add("alarm", checkNote, "", "none stops the sync; %s before, the last %s: %s", term.Plural(n, "was seen", "were seen"), a.timeText(last.Time), text)
 	default:
 		add("alarm", checkOK, "", "none was ever seen")
 	}
 	switch {
 	case st.Aside > 0:
-		add("outbox", checkBad, "kist sync", "the secondary refused %s of this device: kist sync tells why", plural(st.Aside, "change", "changes"))
+		add("outbox", checkBad, "kist sync", "the secondary refused %s of this device: kist sync tells why", term.Plural(st.Aside, "change", "changes"))
 	case st.Pending > 0 && st.Secondary != "":
-		add("outbox", checkNote, "", "%s to send: kist sync", plural(st.Pending, "change", "changes"))
+		add("outbox", checkNote, "", "%s to send: kist sync", term.Plural(st.Pending, "change", "changes"))
 	default:
 		add("outbox", checkOK, "", "nothing waits to be sent")
 	}
 	if st.Missing > 0 {
-		add("missing", checkBad, "kist sync", "the content of %s has not come: kist sync", plural(st.Missing, "change", "changes"))
+		add("missing", checkBad, "kist sync", "the content of %s has not come: kist sync", term.Plural(st.Missing, "change", "changes"))
 	} else {
 		add("missing", checkOK, "", "all content that is to be here is here")
 	}
 	if st.Quarantine > 0 {
-		add("quarantine", checkBad, "kist status -v", "%s cannot be read, and all others can: kist status -v lists them", plural(st.Quarantine, "change", "changes"))
+		add("quarantine", checkBad, "kist status -v", "%s cannot be read, and all others can: kist status -v lists them", term.Plural(st.Quarantine, "change", "changes"))
 	} else {
 		add("quarantine", checkOK, "", "every change can be read")
 	}
 	add("device key", checkNote, "", "%s", protectionText(a.vaultDir))
 	clock := time.Now().In(a.zone()).Format("2006-01-02 15:04:05 MST")
 	if st.Ahead > 0 {
-		add("clocks", checkNote, "", "this device says %s; %s dated in the future, so a clock was wrong there or is here: kist status -v lists them", clock, plural(st.Ahead, "record is", "records are"))
+		add("clocks", checkNote, "", "this device says %s; %s dated in the future, so a clock was wrong there or is here: kist status -v lists them", clock, term.Plural(st.Ahead, "record is", "records are"))
 	} else {
 		add("clocks", checkOK, "", "this device says %s, and nothing is dated after that", clock)
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/internal/words"
 	"github.com/kistvault/kist/vault"
 )
@@ -73,7 +74,7 @@ func (a *app) compare(ctx context.Context, v *vault.Vault, args []string) error 
 		return &failure{code: exitIntegrity, text: fmt.Sprintf("the devices have different histories, at commit %d or before", c.Size),
 			hint: "make sure that it is the same vault (kist status) and that each word is right; then kist doctor --evidence FILE on both"}
 	case compareShorter:
-		return &failure{code: exitConflict, text: fmt.Sprintf("this device has %s, the other one %d: it cannot compare what it does not have", plural(st.Commits, "commit", "commits"), size),
+		return &failure{code: exitConflict, text: fmt.Sprintf("this device has %s, the other one %d: it cannot compare what it does not have", term.Plural(st.Commits, "commit", "commits"), size),
 			hint: "on the other device: kist doctor --compare " + fmt.Sprint(c.Size) + " " + c.Words}
 	}
 	return nil
@@ -100,7 +101,7 @@ func (a *app) printComparison(c *jsonComparison) {
 	case compareSame:
 		a.tell("%s: both devices have the same history up to commit %d", a.out.Green("the same"), c.Size)
 		if c.Commits > c.Size {
-			a.tell("this device has %s more, which the other one can pull", plural(c.Commits-c.Size, "commit", "commits"))
+			a.tell("this device has %s more, which the other one can pull", term.Plural(c.Commits-c.Size, "commit", "commits"))
 		}
 		return
 	case compareOther:

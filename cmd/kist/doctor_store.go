@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -44,7 +45,7 @@ func (a *app) printDamage(d *vault.Damage, saved string) {
 	for _, fault := range d.Faults {
 		a.tell("  damaged   %s", a.show(fault.Error()))
 	}
-	a.tell("  unsent    %s %s", plural(len(d.Saved), "change", "changes"), saved)
+	a.tell("  unsent    %s %s", term.Plural(len(d.Saved), "change", "changes"), saved)
 	for i, c := range d.Saved {
 		if i == shownSaved {
 			a.tell("              and %d more", len(d.Saved)-i)
@@ -57,7 +58,7 @@ func (a *app) printDamage(d *vault.Damage, saved string) {
 		a.tell("              %s  %s %s", a.timeText(c.Time), what, a.show(c.Record))
 	}
 	if d.Lost > 0 {
-		a.tell("  lost      %s not sent and cannot be read", plural(d.Lost, "change was", "changes were"))
+		a.tell("  lost      %s not sent and cannot be read", term.Plural(d.Lost, "change was", "changes were"))
 	}
 }
 
@@ -108,10 +109,10 @@ func (a *app) checkStore(ctx context.Context, v *vault.Vault) (check, error) {
 		return check{}, err
 	case len(r.Spoilt) > 0:
 		return check{"content", checkBad, fmt.Sprintf("the files of %s are damaged, %q among them: kist sync --full gets them again",
-			plural(len(r.Spoilt), "long value", "long values"), r.Spoilt[0]), "kist sync --full"}, nil
+			term.Plural(len(r.Spoilt), "long value", "long values"), r.Spoilt[0]), "kist sync --full"}, nil
 	}
 	return check{"content", checkOK, fmt.Sprintf("every page is in its place; %s, %s and %s are as they were verified",
-		plural(r.Commits, "commit", "commits"), plural(r.Records, "record", "records"), plural(r.Objects, "long value", "long values")), ""}, nil
+		term.Plural(r.Commits, "commit", "commits"), term.Plural(r.Records, "record", "records"), term.Plural(r.Objects, "long value", "long values")), ""}, nil
 }
 
 type jsonDamage struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/internal/agent"
 	"github.com/kistvault/kist/internal/entries"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
 	"github.com/kistvault/kist/onboarding"
@@ -288,7 +289,7 @@ func againHint(err error) string {
 		return "the same again, when the network and the secondary are up"
 	}
 	seconds := (min(said.RetryAfter, 1<<32) + 999) / 1000
-	return "the same again in " + plural(seconds, "second", "seconds") + ", as the secondary asks; kist run comes again by itself"
+	return "the same again in " + term.Plural(seconds, "second", "seconds") + ", as the secondary asks; kist run comes again by itself"
 }
 
 // holder names the process that has a vault's store open, where the system

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/internal/entries"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -145,7 +146,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 				Records   int    `json:"records"`
 			}{jsonVersion, "exported", namespace, n})
 		} else {
-			_, err = fmt.Fprintf(a.stdout, "%s: %s\n", namespace, plural(n, "record", "records"))
+			_, err = fmt.Fprintf(a.stdout, "%s: %s\n", namespace, term.Plural(n, "record", "records"))
 		}
 		if err != nil {
 			return err
@@ -155,15 +156,15 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 		a.warn("not exported, since this device does not keep them: %s", strings.Join(left, ", "))
 	}
 	if siblings > 0 {
-		a.warn("%s written at the same time as what was exported: kist conflicts", plural(siblings, "version was", "versions were"))
+		a.warn("%s written at the same time as what was exported: kist conflicts", term.Plural(siblings, "version was", "versions were"))
 	}
 	if unread > 0 {
-		a.warn("%s exported as it was before, since its newest version cannot be read: kist status -v", plural(unread, "record was", "records were"))
+		a.warn("%s exported as it was before, since its newest version cannot be read: kist status -v", term.Plural(unread, "record was", "records were"))
 	}
 	if len(bad) == 0 {
 		return nil
 	}
-	f := &failure{code: exitPartly, text: plural(len(bad), "record was", "records were") + " not exported; all others were",
+	f := &failure{code: exitPartly, text: term.Plural(len(bad), "record was", "records were") + " not exported; all others were",
 		details: bad[:min(len(bad), maxListed)], hint: "kist export to a new directory"}
 	if more := len(bad) - maxListed; more > 0 {
 		f.detail("-", fmt.Sprintf("and %d more", more))

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/internal/entries"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/seal"
 	"github.com/kistvault/kist/vault"
@@ -138,7 +139,7 @@ func (i *importer) run(files []string) error {
 	case len(files) == 1 && first != nil && total == 0:
 		return first
 	}
-	f := &failure{code: exitPartly, text: plural(len(i.problems), "entry was", "entries were") + " not imported; all others were",
+	f := &failure{code: exitPartly, text: term.Plural(len(i.problems), "entry was", "entries were") + " not imported; all others were",
 		hint: "mend what is listed, and import the same again"}
 	if total == 0 {
 		f.code, f.text = exitFailed, "nothing could be imported"

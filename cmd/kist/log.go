@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -77,7 +78,7 @@ func (a *app) printCommit(c *vault.CommitInfo) error {
 	if a.json {
 		return a.printJSON(commitJSON(c))
 	}
-	namespace, text := c.Namespace, plural(c.Changes, "change", "changes")
+	namespace, text := c.Namespace, term.Plural(c.Changes, "change", "changes")
 	switch {
 	case c.Kind == commitlog.KindControl:
 		namespace, text = "(devices and keys)", a.show(controlText(c))

@@ -26,9 +26,9 @@ func (a *app) verifyLog(ctx context.Context, v *vault.Vault) error {
 			Digest  string `json:"digest"`
 		}{jsonVersion, "result", "verified", r.Commits, hex.EncodeToString(r.Root[:]), r.Live, hex.EncodeToString(r.Digest[:])})
 	}
-	a.tell("%s %s: signatures, order, tree and live changes are as they are kept", a.out.Green("verified"), plural(r.Commits, "commit", "commits"))
+	a.tell("%s %s: signatures, order, tree and live changes are as they are kept", a.out.Green("verified"), term.Plural(r.Commits, "commit", "commits"))
 	a.tell("  root    %s at commit %d", hex.EncodeToString(r.Root[:]), r.Commits)
-	a.tell("  live    %s", plural(r.Live, "change", "changes"))
+	a.tell("  live    %s", term.Plural(r.Live, "change", "changes"))
 	a.tell("  digest  %s", hex.EncodeToString(r.Digest[:]))
 	return nil
 }

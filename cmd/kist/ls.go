@@ -115,7 +115,7 @@ func (a *app) listOne(ctx context.Context, ns *vault.Namespace, name string, w i
 		marks += " (at the secondary)"
 	}
 	if rec.Siblings > 0 {
-		marks += fmt.Sprintf(" (%s)", plural(rec.Siblings+1, "version", "versions"))
+		marks += fmt.Sprintf(" (%s)", term.Plural(rec.Siblings+1, "version", "versions"))
 	}
 	if rec.Unread.Commit != 0 {
 		marks += " (not the newest version: that cannot be read)"

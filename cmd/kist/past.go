@@ -3,12 +3,13 @@ package main
 import (
 	"fmt"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
 // historyText says how much of the history is verified.
 func historyText(st *vault.Status) string {
-	all := plural(st.Commits, "commit", "commits")
+	all := term.Plural(st.Commits, "commit", "commits")
 	if st.Base == 0 {
 		return all + ", every one verified"
 	}

@@ -149,10 +149,10 @@ func (p passage) parts() (list []string) {
 		list = append(list, bytesText(int64(p.bytes))+" of "+bytesText(int64(total)))
 	}
 	if p.changesLeft > 0 {
-		return append(list, fmt.Sprintf("%d of %s", p.changes, plural(p.changes+p.changesLeft, "change", "changes")))
+		return append(list, fmt.Sprintf("%d of %s", p.changes, term.Plural(p.changes+p.changesLeft, "change", "changes")))
 	}
 	if p.changes > 0 {
-		list = append(list, plural(p.changes, "change", "changes"))
+		list = append(list, term.Plural(p.changes, "change", "changes"))
 	}
 	return list
 }

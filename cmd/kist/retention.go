@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -38,7 +39,7 @@ func retentionText(r vault.Retention) string {
 	if r.Versions > 1 {
 		newest = fmt.Sprintf("the newest %d versions of each record", r.Versions)
 	}
-	days := fmt.Sprintf("what was superseded in the last %s", plural(r.Days, "day", "days"))
+	days := fmt.Sprintf("what was superseded in the last %s", term.Plural(r.Days, "day", "days"))
 	switch {
 	case r.All():
 		return "all versions"
@@ -114,7 +115,7 @@ func (a *app) retention(ctx context.Context, keep string, shrink bool) error {
 	}
 	a.tell("kept  %s", retentionText(vault.Retention{Versions: j.Versions, Days: j.Days}))
 	if j.Dropped != nil {
-		a.say("dropped %s here, %s", plural(j.Dropped.Versions, "version", "versions"), bytesText(j.Dropped.Bytes))
+		a.say("dropped %s here, %s", term.Plural(j.Dropped.Versions, "version", "versions"), bytesText(j.Dropped.Bytes))
 	}
 	if j.Shrunk != nil {
 		a.say("the store had %s, and has %s now", bytesText(j.Shrunk.Before), bytesText(j.Shrunk.After))

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/onboarding"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -116,11 +117,11 @@ func (s *setup) reseeded(cmd *cobra.Command, r *onboarding.Reseeded) error {
 	}
 	if m := r.Merged; m != nil {
 		s.tell("%s two histories: %s in common, %s of this device's written there again, %s there already", s.out.Green("merged"),
-			plural(m.Kept, "commit", "commits"), plural(m.Lost, "commit", "commits"), plural(m.Theirs, "commit", "commits"))
+			term.Plural(m.Kept, "commit", "commits"), term.Plural(m.Lost, "commit", "commits"), term.Plural(m.Theirs, "commit", "commits"))
 	} else if r.Lost == 0 {
 		s.tell("%s has everything: nothing was missing there", s.show(sum.st.Secondary))
 	} else {
-		s.tell("%s %s to %s", s.out.Green("sent"), plural(r.Lost, "commit", "commits"), s.show(sum.st.Secondary))
+		s.tell("%s %s to %s", s.out.Green("sent"), term.Plural(r.Lost, "commit", "commits"), s.show(sum.st.Secondary))
 	}
 	s.tell("  %s", s.show(stateText(sum.st)))
 	return s.listProblems(cmd.Context(), r.Report)

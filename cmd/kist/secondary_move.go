@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/onboarding"
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -96,7 +97,7 @@ func (s *setup) moved(ctx context.Context, r *onboarding.Moved) error {
 	if s.json {
 		return s.printJSON(result{Version: jsonVersion, Type: "result", Done: "moved", Sent: &r.Sent, Report: reportJSON(r.Report), Status: sum.json(s.vaultDir)})
 	}
-	s.tell("%s to %s, and sent %s there", s.out.Green("moved"), s.show(r.To), plural(r.Sent, "commit", "commits"))
+	s.tell("%s to %s, and sent %s there", s.out.Green("moved"), s.show(r.To), term.Plural(r.Sent, "commit", "commits"))
 	s.tell("  %s", s.show(stateText(sum.st)))
 	if r.From != r.To {
 		s.say("Leave %s running until each other device has synced once: that is how they learn of it.", s.clean(r.From))

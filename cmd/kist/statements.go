@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -41,7 +42,7 @@ func statementTexts(c *vault.CommitInfo) (out []string) {
 
 // controlText describes a control commit in a line.
 func controlText(c *vault.CommitInfo) string {
-	n := plural(c.Changes, "change", "changes")
+	n := term.Plural(c.Changes, "change", "changes")
 	if texts := statementTexts(c); len(texts) > 0 {
 		return n + ": " + strings.Join(texts, ", ")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -191,22 +192,22 @@ func (a *app) printStatus(st *vault.Status, alarm *vault.Alarm, last *vault.Comm
 		line("warning", stale)
 	}
 	if st.Conflicts > 0 {
-		line("conflicts", plural(st.Conflicts, "record has", "records have")+" several versions: kist conflicts")
+		line("conflicts", term.Plural(st.Conflicts, "record has", "records have")+" several versions: kist conflicts")
 	}
 	if n := st.Aside - st.NoRoom; n > 0 {
-		line("refused", plural(n, "change", "changes")+" of this device: kist sync tells why")
+		line("refused", term.Plural(n, "change", "changes")+" of this device: kist sync tells why")
 	}
 	if st.NoRoom > 0 {
-		line("no room", plural(st.NoRoom, "change is", "changes are")+" on this device alone: the vault has no more room at the secondary")
+		line("no room", term.Plural(st.NoRoom, "change is", "changes are")+" on this device alone: the vault has no more room at the secondary")
 	}
 	if st.Quarantine > 0 {
-		line("quarantine", plural(st.Quarantine, "change", "changes")+" cannot be read, and all others can: kist status -v lists them")
+		line("quarantine", term.Plural(st.Quarantine, "change", "changes")+" cannot be read, and all others can: kist status -v lists them")
 	}
 	if st.Missing > 0 {
-		line("missing", "the content of "+plural(st.Missing, "change", "changes")+": kist sync gets it")
+		line("missing", "the content of "+term.Plural(st.Missing, "change", "changes")+": kist sync gets it")
 	}
 	if st.Ahead > 0 {
-		line("clocks", plural(st.Ahead, "record is", "records are")+" dated in the future: kist status -v lists them")
+		line("clocks", term.Plural(st.Ahead, "record is", "records are")+" dated in the future: kist status -v lists them")
 	}
 	if len(st.Devices) > 0 {
 		line("devices", devicesText(st))
@@ -269,7 +270,7 @@ func stateText(st *vault.Status) string {
 	case st.Secondary == "":
 		return "everything is on this device, and nowhere else"
 	case st.Pending > 0:
-		return fmt.Sprintf("%s to send, at commit %d", plural(st.Pending, "change", "changes"), st.Commits)
+		return fmt.Sprintf("%s to send, at commit %d", term.Plural(st.Pending, "change", "changes"), st.Commits)
 	case st.Selecting:
 		return fmt.Sprintf("what is kept here was chosen anew, at commit %d: kist sync", st.Commits)
 	}
@@ -303,7 +304,7 @@ func recordsText(st *vault.Status) string {
 	if len(parts) == 0 {
 		return "0"
 	}
-	return fmt.Sprintf("%d in %s: %s", st.Records, plural(len(parts), "namespace", "namespaces"), strings.Join(parts, ", "))
+	return fmt.Sprintf("%d in %s: %s", st.Records, term.Plural(len(parts), "namespace", "namespaces"), strings.Join(parts, ", "))
 }
 
 func devicesText(st *vault.Status) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/vault"
 )
 
@@ -116,20 +117,20 @@ func (a *app) printReport(r *vault.Report, listed int, host string, inStep bool)
 	} else {
 		fmt.Fprintf(w, "not in step with %s yet, at commit %d\n", a.show(host), r.Commits)
 	}
-	fmt.Fprintf(w, "  received   %s\n", plural(r.Pulled, "change", "changes"))
-	fmt.Fprintf(w, "  sent       %s\n", plural(r.Pushed, "change", "changes"))
+	fmt.Fprintf(w, "  received   %s\n", term.Plural(r.Pulled, "change", "changes"))
+	fmt.Fprintf(w, "  sent       %s\n", term.Plural(r.Pushed, "change", "changes"))
 	if r.Forgotten > 0 {
-		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", plural(r.Forgotten, "change", "changes"))
+		fmt.Fprintf(w, "  forgotten  %s here, as this device does not keep them\n", term.Plural(r.Forgotten, "change", "changes"))
 	}
 	if r.Compacted > 0 {
-		fmt.Fprintf(w, "  dropped    %s here, as kist history says\n", plural(r.Compacted, "earlier version", "earlier versions"))
+		fmt.Fprintf(w, "  dropped    %s here, as kist history says\n", term.Plural(r.Compacted, "earlier version", "earlier versions"))
 	}
 	if listed > 0 {
-		fmt.Fprintf(w, "  conflicts  %s several versions: kist conflicts\n", plural(listed, "record has", "records have"))
+		fmt.Fprintf(w, "  conflicts  %s several versions: kist conflicts\n", term.Plural(listed, "record has", "records have"))
 	}
 	if n := r.Conflicts - listed; n > 0 {
 		// An edit that beat a removal, or what the app's resolver has answered.
-		fmt.Fprintf(w, "  settled    %s written on several devices at once: kist history NAME shows the versions\n", plural(n, "record was", "records were"))
+		fmt.Fprintf(w, "  settled    %s written on several devices at once: kist history NAME shows the versions\n", term.Plural(n, "record was", "records were"))
 	}
 	for _, l := range []struct {
 		label string
@@ -142,7 +143,7 @@ func (a *app) printReport(r *vault.Report, listed int, host string, inStep bool)
 		{"unusable", r.Quarantine, " in quarantine"},
 	} {
 		if l.n > 0 {
-			fmt.Fprintf(w, "  %-9s  %s%s\n", l.label, plural(l.n, "change", "changes"), l.more)
+			fmt.Fprintf(w, "  %-9s  %s%s\n", l.label, term.Plural(l.n, "change", "changes"), l.more)
 		}
 	}
 	if a.verbose {
@@ -164,16 +165,16 @@ func (a *app) problems(ctx context.Context, v *vault.Vault, r *vault.Report) err
 		f.hint = "ask who runs the secondary for more (kistd vaults quota), or remove what is not needed: its room comes back in some weeks; kist sync then sends the rest"
 	}
 	if r.Aside > 0 {
-		f.detail("refused", plural(r.Aside, "change of this device was", "changes of this device were")+" refused by the secondary")
+		f.detail("refused", term.Plural(r.Aside, "change of this device was", "changes of this device were")+" refused by the secondary")
 	}
 	if r.Quarantine > 0 {
-		f.detail("quarantined", plural(r.Quarantine, "change", "changes")+" cannot be read")
+		f.detail("quarantined", term.Plural(r.Quarantine, "change", "changes")+" cannot be read")
 	}
 	if r.Missing > 0 {
-		f.detail("missing", "the content of "+plural(r.Missing, "change", "changes")+" has not come")
+		f.detail("missing", "the content of "+term.Plural(r.Missing, "change", "changes")+" has not come")
 	}
 	if r.Pending > r.Aside {
-		f.detail("to send", plural(r.Pending-r.Aside, "change", "changes"))
+		f.detail("to send", term.Plural(r.Pending-r.Aside, "change", "changes"))
 	}
 	list, err := v.Problems(ctx, maxListed)
 	if err != nil {

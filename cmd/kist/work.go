@@ -53,7 +53,7 @@ func (w *work) add(bytes int64) {
 }
 
 func (w *work) view() term.View {
-	v := term.View{Label: w.what, Parts: []string{plural(w.Done, w.unit, w.many)}}
+	v := term.View{Label: w.what, Parts: []string{term.Plural(w.Done, w.unit, w.many)}}
 	switch {
 	case w.Total > 0:
 		v.Done, v.Total = int64(w.Done), int64(w.Total)

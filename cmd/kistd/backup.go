@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/engine"
 )
@@ -95,9 +96,9 @@ func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) e
 			fmt.Fprintf(w, "backup in %s\n", dir)
 		}
 		fmt.Fprintf(w, "  store      %s\n", bytesText(uint64(s.Store)))
-		fmt.Fprintf(w, "  objects    %d, of these %d copied now, %s\n", s.Verified.Objects, s.Copied, bytesText(s.Bytes))
+		fmt.Fprintf(w, "  copied     %s that the backup had not yet, %s\n", largeText(s.Copied), bytesText(s.Bytes))
 		if s.Removed > 0 {
-			fmt.Fprintf(w, "  dropped    %d objects that nothing needs any more\n", s.Removed)
+			fmt.Fprintf(w, "  dropped    %s that nothing needs any more\n", largeText(s.Removed))
 		}
 		if s.Lost > 0 {
 			fmt.Fprintf(w, "  lost       commits of %d vaults that the backup of before has\n", s.Lost)
@@ -113,8 +114,33 @@ func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) e
 	return nil
 }
 
+// printVerified prints what was verified of a copy, as one of its lines.
 func printVerified(w io.Writer, v engine.Verified, faults []string, more int) {
-	fmt.Fprintf(w, "  verified   %d vaults, %d commits, %d values, %d objects, %s\n", v.Vaults, v.Commits, v.Blobs, v.Objects, bytesText(v.Bytes))
+	fmt.Fprintf(w, "  verified   %s: %s, %s, %s, %s\n", term.Plural(v.Vaults, "vault", "vaults"), term.Plural(v.Commits, "commit", "commits"),
+		term.Plural(v.Blobs, "value", "values"), largeText(v.Objects), bytesText(v.Bytes))
+	printFaults(w, faults, more)
+}
+
+// printVerification prints what verify has gone through, and what it has found.
+func printVerification(w io.Writer, dir string, a admin.Verification) {
+	result := "all is as it was written"
+	if n := len(a.Faults) + a.More; n > 0 {
+		result = term.Plural(n, "fault", "faults")
+	}
+	v := a.Verified
+	fmt.Fprintf(w, "verified %s: %s\n", dir, result)
+	fmt.Fprintf(w, "  vaults        %d\n", v.Vaults)
+	fmt.Fprintf(w, "  commits       %d\n", v.Commits)
+	fmt.Fprintf(w, "  values        %d\n", v.Blobs)
+	fmt.Fprintf(w, "  large values  %d\n", v.Objects)
+	fmt.Fprintf(w, "  size          %s\n", bytesText(v.Bytes))
+	printFaults(w, a.Faults, a.More)
+}
+
+// largeText counts large values, which are files of their own.
+func largeText[N int | uint64](n N) string { return term.Plural(n, "large value", "large values") }
+
+func printFaults(w io.Writer, faults []string, more int) {
 	for _, f := range faults {
 		fmt.Fprintf(w, "  fault      %s\n", f)
 	}
@@ -150,7 +176,7 @@ Exit status 9 says that something is not as it was written.`,
 				if asJSON {
 					err = json.NewEncoder(c.OutOrStdout()).Encode(a)
 				} else {
-					printVerified(c.OutOrStdout(), a.Verified, a.Faults, a.More)
+					printVerification(c.OutOrStdout(), conf.data, a)
 				}
 				if len(a.Faults) > 0 {
 					err = errors.Join(err, errFaults)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/archive"
 	"github.com/kistvault/kist/secondary/engine"
@@ -45,8 +47,12 @@ what. The archive has everything else.`,
 				if errors.Is(err, fs.ErrExist) {
 					return hinted{fmt.Errorf("%s is there already", args[1]), "another name, or remove it first"}
 				}
+				var path *fs.PathError
+				if errors.As(err, &path) && !errors.Is(err, syscall.ENOSPC) {
+					return hinted{fmt.Errorf("exporting to %s: %w", args[1], path.Err), "a file in a directory that is there, and that you may write to"}
+				}
 				if err != nil {
-					return fmt.Errorf("exporting: %w", notDamaged(err))
+					return fmt.Errorf("exporting: %w", err)
 				}
 				return printExported(c, args[1], done, asJSON)
 			})
@@ -57,21 +63,12 @@ what. The archive has everything else.`,
 	return c
 }
 
-// notDamaged keeps a file system's "no such file" from being taken for a data directory
-// that lacks one.
-func notDamaged(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New(err.Error())
-	}
-	return err
-}
-
 func printExported(c *cobra.Command, file string, done engine.Exported, asJSON bool) (err error) {
 	w := c.OutOrStdout()
 	if asJSON {
 		err = json.NewEncoder(w).Encode(done)
 	} else {
-		_, err = fmt.Fprintf(w, "%s: %d commits, %s, %d objects, %s\n", file, done.Commits, bytesText(done.Log), done.Objects, bytesText(done.ObjectBytes))
+		_, err = fmt.Fprintf(w, "%s: %s, %s, and %s, %s\n", file, term.Plural(done.Commits, "commit", "commits"), bytesText(done.Log), largeText(done.Objects), bytesText(done.ObjectBytes))
 	}
 	if err == nil && done.Missing > 0 {
 		err = hinted{fmt.Errorf("%w (%d)", errMissing, done.Missing), "kistd verify, which says what"}
@@ -123,8 +120,11 @@ secondary move or reseed: see docs/OPERATING.md.`,
 
 // importError says what failed and what to do.
 func importError(file string, err error) error {
-	failed := fmt.Errorf("importing %s: %w", file, notDamaged(err))
+	failed := fmt.Errorf("importing %s: %w", file, err)
+	var path *fs.PathError
 	switch {
+	case errors.As(err, &path):
+		return hinted{fmt.Errorf("importing %s: %w", file, path.Err), "a file that kistd vaults export has written, and that you may read"}
 	case errors.Is(err, archive.ErrDamaged):
 		return hinted{failed, "another copy of the file; nothing was taken in"}
 	case errors.Is(err, engine.ErrExists):

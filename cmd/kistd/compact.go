@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/admin"
 )
@@ -49,7 +50,7 @@ func compact(c *cobra.Command, conf *config) (err error) {
 		served = beside
 		done, err := client.Compact(c.Context(), admin.CompactQuestion{Days: conf.retention})
 		if err == nil {
-			_, err = fmt.Fprintf(c.OutOrStdout(), "dropped %d superseded values and %d objects, %d bytes\n", done.Blobs, done.Objects, done.Bytes)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "dropped %s and %s, %s\n", term.Plural(done.Blobs, "superseded value", "superseded values"), largeText(done.Objects), bytesText(done.Bytes))
 		}
 		return err
 	})
@@ -65,6 +66,6 @@ func compact(c *cobra.Command, conf *config) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "store: %d bytes before, %d after\n", before, after)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "store: %s before, %s now\n", bytesText(uint64(before)), bytesText(uint64(after)))
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary/admin"
 )
 
@@ -80,13 +81,13 @@ func (x *examination) all(ctx context.Context, client *admin.Client, fix bool) e
 	} else {
 		x.say("ok", "clock", "%s", time.Now().UTC().Format(time.RFC3339))
 	}
-	switch found := fmt.Sprintf("%d unfinished uploads (%s) and %d expired invites", state.Objects, bytesText(state.Bytes), state.Invites); {
+	switch found := fmt.Sprintf("%s (%s) and %s", term.Plural(state.Objects, "unfinished upload", "unfinished uploads"), bytesText(state.Bytes), term.Plural(state.Invites, "expired invite", "expired invites")); {
 	case state.Objects+state.Invites == 0:
 		x.say("ok", "tidy", "nothing is left over")
 	case fix:
-		x.say("ok", "tidy", "%s were left over, and are removed", found)
+		x.say("ok", "tidy", "%s: removed", found)
 	default:
-		x.say("note", "tidy", "%s are left over: kistd doctor --fix removes them", found)
+		x.say("note", "tidy", "%s: kistd doctor --fix removes them", found)
 	}
 	return nil
 }

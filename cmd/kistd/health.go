@@ -69,7 +69,7 @@ func health(ctx context.Context, data string) (string, error) {
 	}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
-		return "", fmt.Errorf("the server does not answer: %w", err)
+		return "", hinted{fmt.Errorf("the server does not answer: %w", err), "systemctl start kistd, or kistd serve --data " + data + "; journalctl -u kistd says why it ended, if it did"}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 200))
@@ -78,7 +78,7 @@ func health(ctx context.Context, data string) (string, error) {
 	}
 	answer := strings.TrimSpace(string(text))
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%q (HTTP %d)", answer, resp.StatusCode)
+		return "", hinted{fmt.Errorf("%q (HTTP %d)", answer, resp.StatusCode), "kistd doctor, and the server's log (journalctl -u kistd)"}
 	}
 	return answer, nil
 }

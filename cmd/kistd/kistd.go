@@ -9,43 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/internal/settings"
-	"github.com/kistvault/kist/secondary"
-	"github.com/kistvault/kist/secondary/admin"
-	"github.com/kistvault/kist/secondary/archive"
-	"github.com/kistvault/kist/secondary/wire"
 )
-
-// Exit codes, as in cmd/kist.
-const (
-	exitOK        = 0
-	exitFailed    = 1
-	exitUsage     = 2
-	exitIntegrity = 9  // the data directory is damaged
-	exitNone      = 10 // no data directory there
-	exitInUse     = 11 // the data directory, or the address
-)
-
-// usageError is an error in how kistd was called.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// hinted is an error with something to do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
 
 // run runs kistd until it is done or ctx ends, and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -98,7 +68,7 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 		if c.Name() == "help" {
 			c.PersistentPreRunE = func(_ *cobra.Command, args []string) error {
 				if c, _, err := root.Find(args); err != nil || c == root && len(args) > 0 {
-					return usagef("unknown command %q", strings.Join(args, " "))
+					return hinted{usagef("unknown command %q", strings.Join(args, " ")), "kistd --help"}
 				}
 				return nil
 			}
@@ -113,43 +83,6 @@ Exit status: 0 done, 1 failed, 2 usage, 9 data directory damaged,
 		fmt.Fprintf(stderr, "try: %s\n", hint)
 	}
 	return exitCode(err)
-}
-
-// hintOf says what can be done about an error of a command, "" if that is not known.
-func hintOf(err error, ran *cobra.Command) string {
-	var h hinted
-	var u usageError
-	switch {
-	case errors.As(err, &h):
-		return h.hint
-	case errors.As(err, &u):
-		return ran.CommandPath() + " --help"
-	case errors.Is(err, secondary.ErrNoDataDir):
-		return "--data with the directory that kistd serve has"
-	case errors.Is(err, wire.ErrNotFound):
-		return "kistd vaults, which lists those that are here"
-	case errors.Is(err, fs.ErrPermission):
-		return "the same as the user that the data directory belongs to, such as sudo -u kistd kistd …, or as root"
-	case errors.Is(err, store.ErrDamaged):
-		return "docs/OPERATING.md says under Verify what to do about damage"
-	}
-	return ""
-}
-
-// exitCode is the one place that decides the exit code.
-func exitCode(err error) int {
-	var u usageError
-	switch {
-	case errors.As(err, &u), errors.Is(err, admin.ErrPath):
-		return exitUsage
-	case errors.Is(err, store.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
-		return exitInUse
-	case errors.Is(err, secondary.ErrNoDataDir):
-		return exitNone
-	case errors.Is(err, store.ErrDamaged), errors.Is(err, archive.ErrDamaged), errors.Is(err, fs.ErrNotExist):
-		return exitIntegrity
-	}
-	return exitFailed
 }
 
 // noArgs refuses arguments that are no flags.

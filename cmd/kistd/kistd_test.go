@@ -460,7 +460,7 @@ func TestCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, stdout, stderr := kistd(t, "compact", "--data", dir)
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "dropped 0 superseded values") || strings.Contains(stdout, "bytes before") {
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "dropped 0 superseded values") || strings.Contains(stdout, "KiB now") {
 		t.Errorf("beside a server: exit %d, %q, %q", code, stdout, stderr)
 	}
 	if code := p.end(); code != 0 {
@@ -468,7 +468,7 @@ func TestCompact(t *testing.T) {
 	}
 	for range 2 {
 		code, stdout, stderr = kistd(t, "compact", "--data", dir)
-		if code != 0 || stderr != "" || !strings.Contains(stdout, "dropped 0 superseded values") || !strings.Contains(stdout, "bytes before") {
+		if code != 0 || stderr != "" || !strings.Contains(stdout, "dropped 0 superseded values") || !strings.Contains(stdout, "KiB now") {
 			t.Errorf("compact: exit %d, %q, %q", code, stdout, stderr)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,10 @@ another: debug, info, warn or error. Without one it prints the level in force.`,
 				}
 				q.Level = args[0]
 			}
-			return conf.operate(c, func(client *admin.Client, _ bool) error {
+			return conf.operate(c, func(client *admin.Client, beside bool) error {
+				if !beside {
+					return hinted{errors.New("no server runs with this data directory"), "log-level = \"debug\" in the settings, or kistd serve --log-level debug, for when it starts"}
+				}
 				a, err := client.LogLevel(c.Context(), q)
 				if err == nil {
 					_, err = fmt.Fprintln(c.OutOrStdout(), a.Level)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary"
 )
 
@@ -80,7 +81,7 @@ func printMigrated(w io.Writer, m *secondary.Migrated, to string, asJSON bool) e
 		}
 	} else {
 		fmt.Fprintf(w, "copied to %s\n", to)
-		fmt.Fprintf(w, "  copied     %d vaults, %d invites\n", m.Vaults, m.Invites)
+		fmt.Fprintf(w, "  copied     %s, %s\n", term.Plural(m.Vaults, "vault", "vaults"), term.Plural(m.Invites, "invite", "invites"))
 		fmt.Fprintf(w, "  store      %s before, %s now\n", bytesText(uint64(m.Before)), bytesText(uint64(m.After)))
 		printVerified(w, m.Verified, m.Faults, 0)
 		fmt.Fprintf(w, "kistd serve --data %s goes on with it; keep the old directory until all is well, and start nothing on it\n", to)

@@ -33,17 +33,11 @@ func ready(server *secondary.Server, data *secondary.DataDir, disk *probe, minFr
 	return nil
 }
 
-// dataError adds what can be done about a data directory that does not open.
+// dataError says which directory, and that another server has it.
 func dataError(err error) error {
-	if errors.Is(err, secondary.ErrNewerDataDir) {
-		return hinted{err, "the newer kistd that has used it; what an upgrade has put aside is in its directory before-…"}
-	}
+	err = fmt.Errorf("opening data directory: %w", err)
 	if errors.Is(err, store.ErrInUse) {
 		return hinted{err, "end the other kistd first; kistd invite and kistd health ask the one that runs"}
-	}
-	var mode *secondary.ModeError
-	if errors.As(err, &mode) {
-		return hinted{err, fmt.Sprintf("chmod %o %s, as its owner", mode.Want, mode.Path)}
 	}
 	return err
 }

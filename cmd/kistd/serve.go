@@ -83,7 +83,7 @@ func serve(ctx context.Context, conf *config, stdout, stderr io.Writer) (err err
 	// 1. The data, for us alone.
 	data, err := secondary.InitDataDir(conf.data)
 	if err != nil {
-		return dataError(fmt.Errorf("opening data directory: %w", err))
+		return dataError(err)
 	}
 	defer closing(&err, data)
 	for _, what := range data.Remarks() {

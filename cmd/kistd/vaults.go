@@ -3,12 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kistvault/kist/internal/term"
 	"github.com/kistvault/kist/secondary/admin"
 	"github.com/kistvault/kist/secondary/engine"
 )
@@ -20,14 +22,21 @@ func vaultsCommand() *cobra.Command {
 		Use:   "vaults --data DIR",
 		Short: "list the vaults; export, import, quota, suspend, resume and delete one",
 		Long: `Lists the vaults that are kept here: what each takes, when a device was here
-last (to the hour), and how many are here now. Whose they are and what is in them
+last (it may have been up to an hour later), and how many are here now. One that
+was moved is at another secondary; it stays here, so that its devices learn where,
+and those that have learnt it do not come again. Whose they are and what is in them
 the server does not know; VAULT is an id of the list, or as much of one as names
 it alone.`,
 		Example: `  kistd vaults --data /var/lib/kistd
   kistd vaults quota 7KQ2 --quota-bytes 10GiB --data /var/lib/kistd
   kistd vaults export 7KQ2 7KQ2.kistarchive --data /var/lib/kistd
   kistd vaults delete 7KQ2 --data /var/lib/kistd`,
-		Args: noArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", "vaults "+args[0])
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			return conf.operate(c, func(client *admin.Client, _ bool) error {
 				list, err := client.Vaults(c.Context())
@@ -55,7 +64,10 @@ it alone.`,
 					if err != nil {
 						return err
 					}
-					return printVaults(c, []admin.Vault{v}, asJSON)
+					if err := printVaults(c, []admin.Vault{v}, asJSON); err != nil || asJSON {
+						return err
+					}
+					return printWayBack(c.ErrOrStderr(), v, args[0])
 				})
 			},
 		}
@@ -71,7 +83,7 @@ it alone.`,
 	var flags quotaFlags
 	var standard bool
 	quota := one("quota", "change what a vault may take",
-		`Changes how many bytes (of commits and objects), commits and devices a vault may
+		`Changes how many bytes (of commits and large values), commits and devices a vault may
 have. What is not given has no limit; --default takes the vault's own quota away, so
 that the one of kistd serve holds.
 
@@ -131,20 +143,40 @@ func printVaults(c *cobra.Command, list []admin.Vault, asJSON bool) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "VAULT\tSTATE\tSIZE\tCOMMITS\tDEVICES\tLAST HERE\tQUOTA")
+	fmt.Fprintln(t, "VAULT\tSTATE\tSIZE\tCOMMITS\tDEVICES\tLAST HERE (UTC, +1h)\tQUOTA")
 	for _, v := range list {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", v.ID, stateText(v), bytesText(v.Bytes), v.Commits, v.Devices, hereText(v), quotaText(v.Quota))
 	}
 	return t.Flush()
 }
 
+// printWayBack says how what was done to a vault is undone.
+func printWayBack(w io.Writer, v admin.Vault, named string) (err error) {
+	switch {
+	case v.Gone != nil:
+		_, err = fmt.Fprintf(w, "until %s, kistd vaults resume %s has it back; then it goes with all its files. Its devices keep what they have\n", v.Gone.Format(dayFormat), named)
+	case v.State == engine.StateSuspended.String():
+		_, err = fmt.Fprintf(w, "kistd vaults resume %s lets its devices in again\n", named)
+	case v.State == engine.StateRemoved.String():
+		_, err = fmt.Fprintln(w, "it is gone from here, and its devices keep what they have; an archive or a backup brings it back")
+	}
+	return err
+}
+
 const dayFormat = "2006-01-02"
 
 func stateText(v admin.Vault) string {
+	text := v.State
 	if v.Gone != nil {
-		return "deleted, goes " + v.Gone.Format(dayFormat)
+		text = "deleted, goes " + v.Gone.Format(dayFormat)
 	}
-	return v.State
+	switch {
+	case v.Moved == 0:
+		return text
+	case v.State == engine.StateActive.String():
+		return "moved away"
+	}
+	return text + ", moved away"
 }
 
 func hereText(v admin.Vault) string {
@@ -160,10 +192,10 @@ func quotaText(q engine.Quota) string {
 		parts = append(parts, bytesText(q.Bytes))
 	}
 	if q.Commits > 0 {
-		parts = append(parts, fmt.Sprintf("%d commits", q.Commits))
+		parts = append(parts, term.Plural(q.Commits, "commit", "commits"))
 	}
 	if q.Devices > 0 {
-		parts = append(parts, fmt.Sprintf("%d devices", q.Devices))
+		parts = append(parts, term.Plural(q.Devices, "device", "devices"))
 	}
 	if len(parts) == 0 {
 		return "none"

@@ -63,7 +63,7 @@ var rooms = []room{
 	{2, "internal/certs", "", "golang.org/x/crypto/acme"},
 	{2, "onboarding", "keys keys/keyfile commitlog secondary/wire secondary/client vault internal/durable", ""},
 
-	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary/archive secondary secondary/admin secondary/front internal/ballast internal/certs internal/settings", "github.com/spf13 golang.org/x/sys"},
+	{3, "cmd/kistd", "commitlog/store secondary/wire secondary/engine secondary/archive secondary secondary/admin secondary/front internal/ballast internal/certs internal/settings internal/term", "github.com/spf13 golang.org/x/sys"},
 	{3, "cmd/kist", "keys keys/seal keys/keyfile commitlog secondary/wire vault onboarding internal/agent internal/entries internal/term internal/words", "github.com/spf13"},
 }
 

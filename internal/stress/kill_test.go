@@ -81,7 +81,7 @@ func TestKillCompacting(t *testing.T) {
 	s.stop()
 	for i := range 2 {
 		out, err := exec.Command(program("kistd"), "compact", "--data", s.data).CombinedOutput()
-		if err != nil || i == 1 && !strings.Contains(string(out), "dropped 0 superseded values and 0 objects") {
+		if err != nil || i == 1 && !strings.Contains(string(out), "dropped 0 superseded values and 0 large values") {
 			t.Errorf("kistd compact: %v: %s", err, out)
 		}
 	}

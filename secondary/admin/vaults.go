@@ -21,12 +21,13 @@ type Vault struct {
 	Seen     time.Time    `json:"seen"`     // when a device was here last, to the hour
 	Sessions int          `json:"sessions"` // devices that are here now
 	Commits  uint64       `json:"commits"`
-	Bytes    uint64       `json:"bytes"`          // of commits and objects
-	Objects  uint64       `json:"bytes_objects"`  // of these, of objects
-	Devices  uint32       `json:"devices"`        // that are admitted and not revoked
-	Quota    engine.Quota `json:"quota"`          // in force; zeros are no limits
-	Own      bool         `json:"own_quota"`      // it is the vault's own
-	Gone     *time.Time   `json:"gone,omitempty"` // of a deleted one: when it goes
+	Bytes    uint64       `json:"bytes"`           // of commits and objects
+	Objects  uint64       `json:"bytes_objects"`   // of these, of objects
+	Devices  uint32       `json:"devices"`         // that are admitted and not revoked
+	Quota    engine.Quota `json:"quota"`           // in force; zeros are no limits
+	Own      bool         `json:"own_quota"`       // it is the vault's own
+	Moved    uint64       `json:"moved,omitempty"` // commit with which its owner moved it to another secondary
+	Gone     *time.Time   `json:"gone,omitempty"`  // of a deleted one: when it goes
 }
 
 // A VaultsQuestion asks what vaults there are.
@@ -49,7 +50,7 @@ func (o *Operator) vaults(ctx context.Context, _ VaultsQuestion) (a Vaults, err 
 func (o *Operator) vault(t *engine.Tenant) Vault {
 	v := Vault{
 		ID: t.Vault.String(), State: t.State.String(), Since: t.Since, Created: t.Created, Seen: t.Seen,
-		Commits: t.Used.Commits, Bytes: t.Used.Bytes(), Objects: t.Used.Objects, Devices: t.Used.Devices, Quota: t.Quota, Own: t.Own,
+		Commits: t.Used.Commits, Bytes: t.Used.Bytes(), Objects: t.Used.Objects, Devices: t.Used.Devices, Quota: t.Quota, Own: t.Own, Moved: uint64(t.Moved),
 	}
 	if o.Server != nil {
 		v.Sessions = o.Server.Sessions(t.Vault)
@@ -68,7 +69,7 @@ func (c *Client) Vaults(ctx context.Context) ([]Vault, error) {
 }
 
 // errAmbiguous: several vaults begin like that.
-var errAmbiguous = errors.New("several vaults have ids that begin like that")
+var errAmbiguous = errors.New("several vaults have ids that begin like that: give more of it")
 
 // find returns the vault whose id is, or begins with, a text. Devices show ids in
 // groups, as in 7KQ2-M0ZD.

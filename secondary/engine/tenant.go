@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/keys"
 )
 
@@ -46,7 +47,8 @@ type Tenant struct {
 	Created time.Time
 	Seen    time.Time // when a device was here last, to the hour
 	State   State
-	Since   time.Time // … of the state
+	Since   time.Time          // … of the state
+	Moved   commitlog.CommitID // which moved it to another secondary, and closed it here; 0: it was not
 	Used    Usage
 	Quota   Quota // in force
 	Own     bool  // … and it is the vault's own

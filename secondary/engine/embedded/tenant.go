@@ -117,6 +117,7 @@ func (e *Engine) Tenant(ctx context.Context, vault keys.VaultID) (t *engine.Tena
 			return err
 		}
 		t.Used.Commits = l.Size()
+		t.Moved = movedAt(tx, vault)
 		if t.Used.Log, err = logBytes(tx, vault, l); err != nil {
 			return err
 		}

@@ -27,6 +27,10 @@ func testMoves(t *testing.T, e engine.Engine) {
 	away := request(v, c, b)
 	mustAppend(t, e, v, c, b)
 
+	if x := tenant(t, e, v); x.Moved != 3 || x.State != engine.StateActive {
+		t.Errorf("moved away: %+v", x)
+	}
+
 	// Nothing is appended behind it, by anybody; what is there is answered as ever.
 	before := *d
 	late := d.Commit(keys.Tag{1}, 1)
@@ -78,6 +82,9 @@ func testMoves(t *testing.T, e engine.Engine) {
 	c.Moved = wire.MovedHere
 	mustAppend(t, e, v, c, b)
 	mustAppend(t, e, v, nil, d.Commit(keys.Tag{1}, 1))
+	if x := tenant(t, e, v); x.Moved != 0 {
+		t.Errorf("moved back: %+v", x)
+	}
 	if _, _, err := e.Append(ctx, engine.AppendRequest{Vault: keys.VaultID{1}, Bundles: []*commitlog.Bundle{b}, Control: c, Now: now}); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("of an unknown vault: %v", err)
 	}
