@@ -115,7 +115,8 @@ const (
 )
 
 // A Report says what a sync did. It is true also where the sync ended with an
-// error.
+// error. In what came and went it leaves out the own records of namespaces, which
+// nobody wrote.
 type Report struct {
 	Pulled     int    // changes by others that came in
 	Pushed     int    // own changes that are in the verified log now

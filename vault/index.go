@@ -102,16 +102,17 @@ func (ix *indexer) add(id commitlog.ChangeID, ch *commitlog.Change, o *opened, h
 		if err != nil {
 			return err
 		}
-		ix.done.own++
 		ix.done.ownBytes += weight
 	} else {
 		e.foreign = true
 		e.added = e.added || !gone
-		if ix.own {
-			ix.done.own++
-		} else {
-			ix.done.changes++
-		}
+	}
+	switch {
+	case o.name == aboutName: // nobody has written it: it comes with the first record
+	case local != 0 || ix.own:
+		ix.done.own++
+	default:
+		ix.done.changes++
 	}
 	e.clock = max(e.clock, o.clock)
 	switch {

@@ -154,7 +154,7 @@ func TestRefusedCommit(t *testing.T) {
 	}
 	r, err := a.Sync(t.Context(), through(refusing(1, wire.CodeTooLarge)))
 	fatal(t, err)
-	if r.Aside == 0 || r.Pending != r.Aside || r.Pushed != 4 {
+	if r.Aside == 0 || r.Pending != r.Aside || r.Pushed != 2 {
 		t.Fatalf("report %+v, want one commit set aside and two pushed", r)
 	}
 	sync(t, b)

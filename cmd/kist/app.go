@@ -103,7 +103,7 @@ func newRoot(a *app) *cobra.Command {
 	f.SortFlags, root.Flags().SortFlags = false, false
 	f.StringVar(&a.vaultDir, "vault", "", "the vault's `DIR` (default: "+defaultVaultText+")")
 	f.BoolVar(&a.json, "json", false, "print JSON")
-	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print what was asked for and errors only")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say what goes on")
 	f.StringVar(&a.color, "color", "auto", "colours: auto, always or never (`WHEN`)")
 	f.BoolVar(&a.noInput, "no-input", false, "never ask: fail instead")

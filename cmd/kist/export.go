@@ -145,7 +145,7 @@ func (a *app) export(ctx context.Context, v *vault.Vault, dir string, chosen []s
 				Namespace string `json:"namespace"`
 				Records   int    `json:"records"`
 			}{jsonVersion, "exported", namespace, n})
-		} else {
+		} else if !a.quiet {
 			_, err = fmt.Fprintf(a.stdout, "%s: %s\n", namespace, term.Plural(n, "record", "records"))
 		}
 		if err != nil {

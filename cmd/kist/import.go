@@ -164,6 +164,9 @@ func (i *importer) report(namespace string, c *importCount) error {
 			Same      int    `json:"same"`
 		}{jsonVersion, "imported", namespace, c.added, c.changed, c.same})
 	}
+	if i.quiet {
+		return nil
+	}
 	_, err := fmt.Fprintf(i.stdout, "%s: %d new, %d changed, %d as before\n", namespace, c.added, c.changed, c.same)
 	return err
 }

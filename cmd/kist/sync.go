@@ -25,6 +25,8 @@ It says what came and went, and exits with 3 where something is left to do. Reco
 that were written on two devices at once are no failure: they are counted, and kept.
 Nor is what --pull does not send, or --push does not receive.
 
+With --quiet it says nothing but what failed.
+
 Beside kist run it makes that sync at once, and waits for it.`,
 		Example: `  kist sync
   kist sync --json | jq 'select(.type == "report")'`,
@@ -78,7 +80,7 @@ func (a *app) sync(ctx context.Context, v *vault.Vault, mode vault.Mode, full bo
 		if jerr := a.printJSON(reportJSON(r)); jerr != nil {
 			return jerr
 		}
-	} else if err == nil || r.Pulled+r.Pushed > 0 {
+	} else if !a.quiet && (err == nil || r.Pulled+r.Pushed > 0) {
 		listed, cerr := a.conflicts(ctx, v, r)
 		if cerr != nil {
 			return errors.Join(err, cerr)
