@@ -108,7 +108,7 @@ func TestDataDirRefuses(t *testing.T) {
 		want   error
 	}{
 		"newer layout": {func(dir string) { write(filepath.Join(dir, "version"), "99\n") }, secondary.ErrNewerDataDir},
-		"key gone":     {func(dir string) { os.Remove(filepath.Join(dir, "server.key")) }, fs.ErrNotExist},
+		"key gone":     {func(dir string) { os.Remove(filepath.Join(dir, "server.key")) }, secondary.ErrNoKey},
 		"key mistyped": {func(dir string) { write(filepath.Join(dir, "server.key"), "KIST-SERVER-KEY-1QQQ\n") }, store.ErrDamaged},
 		"other kind of key": {func(dir string) {
 			write(filepath.Join(dir, "server.key"), "KIST-ROOT-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0SGV3DNM\n")

@@ -1,6 +1,7 @@
 package secondary
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -40,7 +41,7 @@ func (r *registry) enter(w who, s *Session, reason error) error {
 		return reason
 	case other == nil && r.max >= 0 && len(of) >= r.max:
 		r.mu.Unlock()
-		return wire.ErrBusy
+		return fmt.Errorf("%w: too many devices of this vault are connected", wire.ErrBusy)
 	}
 	if of == nil {
 		if r.vaults == nil {

@@ -64,7 +64,7 @@ func (s *Session) auth(ctx context.Context, m *wire.Auth) (wire.Message, error) 
 func (s *Session) create(ctx context.Context, m *wire.Create) (wire.Message, error) {
 	if s.counts {
 		if wait := s.server.creates.take(s.from, s.server.config.Now(), 1); wait > 0 {
-			return nil, busy(wait)
+			return nil, busy(wait, "too many vaults were tried to be created from this address")
 		}
 	}
 	vault := m.Authority().VaultID()

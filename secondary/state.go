@@ -70,7 +70,7 @@ func (s *Session) mayScan(ctx context.Context) error {
 		return err
 	}
 	if wait := s.server.scans.take(s.vault(), c.Now(), 1+int(head.Size/commitsAScan)); wait > 0 {
-		return busy(wait)
+		return busy(wait, "too much of this vault was read at a time")
 	}
 	return nil
 }

@@ -97,11 +97,13 @@ func (s *Server) MadeRoom() {
 }
 
 // again returns what sends devices away for some seconds, not all for the same.
-func again() *wire.Error { return busy(time.Duration(500+rand.IntN(4500)) * time.Millisecond) }
+func again() *wire.Error {
+	return busy(time.Duration(500+rand.IntN(4500))*time.Millisecond, "there may be more room for this vault now")
+}
 
-// busy returns what sends a device away for a time.
-func busy(wait time.Duration) *wire.Error {
-	e := wire.NewError(wire.CodeBusy, "")
+// busy returns what sends a device away for a time, and why.
+func busy(wait time.Duration, why string) *wire.Error {
+	e := wire.NewError(wire.CodeBusy, why)
 	e.RetryAfter = uint64(max(wait, time.Millisecond).Milliseconds())
 	return e
 }

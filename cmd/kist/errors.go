@@ -200,9 +200,9 @@ func (a *app) classify(err error) *failure {
 		}
 		return set(exitLocked, "check that the key file and the secondary belong together")
 	case is(wire.ErrSuspended):
-		f.text = "who runs the secondary has suspended this vault"
+		f.text = "who runs the secondary has suspended this vault, or is about to delete it"
 		f.detail("safe", "what is on this device stays and can be used; what you write is sent when the vault is active again")
-		return set(exitLocked, "ask who runs the secondary (kistd vaults resume); kist export DIR saves what is here")
+		return set(exitLocked, "ask who runs the secondary soon (kistd vaults resume takes either back); kist export DIR saves what is here")
 	case is(wire.ErrQuota):
 		f.text = "the secondary has no more room for this vault"
 		return set(exitSize, "ask who runs the secondary for more (kistd vaults quota), or remove what is not needed, and try again in some weeks")

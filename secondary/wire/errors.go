@@ -39,12 +39,12 @@ var (
 	// ErrShutdown: the secondary stops or restarts.
 	ErrShutdown = errors.New("the secondary is stopping")
 	// ErrBusy: the secondary takes no more at the moment.
-	ErrBusy = errors.New("the secondary is busy")
+	ErrBusy = errors.New("the secondary asks to come back later")
 	// ErrTimeout: the peer was silent for too long.
 	ErrTimeout = errors.New("timed out")
 	// ErrSuspended: whoever runs the secondary has suspended the vault. Who is
 	// told has proved to be one of its devices.
-	ErrSuspended = errors.New("the secondary has suspended this vault")
+	ErrSuspended = errors.New("the secondary has suspended this vault, or is about to delete it")
 	// ErrQuota: it is more than the secondary keeps for the vault.
 	ErrQuota = errors.New("the vault has no more room at the secondary")
 	// ErrReadOnly: the secondary can store nothing now, as where its disk is full, and
