@@ -178,11 +178,11 @@ func (a *app) classify(err error) *failure {
 		if here {
 			return set(exitIntegrity, "ask who runs the secondary: where its address or key has changed, kist secondary reseed INVITE --key FILE with a new invite goes on there; kist export DIR saves what is here")
 		}
-		return set(exitIntegrity, "check the address, and ask who runs the secondary for a new invite")
+		return a.movedSince(set(exitIntegrity, "check the address, and ask who runs the secondary for a new invite"))
 	case is(vault.ErrNotAll):
 		return set(exitConflict, "kist sync --full, or the same on a device that keeps everything (kist select)")
 	case is(onboarding.ErrNotThere):
-		return set(exitNotFound, "check that the key file and the secondary belong together; kist restore --key FILE --secondary INVITE for another one")
+		return a.movedSince(set(exitNotFound, "check that the key file and the secondary belong together"))
 	case is(wire.ErrInvite, onboarding.ErrInviteExpired):
 		return set(exitLocked, "ask who runs the secondary for a new invite (kistd invite)")
 	case is(onboarding.ErrNeedInvite):
@@ -198,9 +198,12 @@ func (a *app) classify(err error) *failure {
 			f.detail("safe", "what is on this device stays and can be used")
 			return set(exitLocked, "ask who runs the secondary; kist export DIR saves what is here")
 		}
-		return set(exitLocked, "check that the key file and the secondary belong together")
+		return a.movedSince(set(exitLocked, "check that the key file and the secondary belong together"))
 	case is(wire.ErrSuspended):
 		f.text = "who runs the secondary has suspended this vault, or is about to delete it"
+		if here, _ := vault.Exists(a.vaultDir); !here {
+			return a.movedSince(set(exitLocked, "ask who runs the secondary soon (kistd vaults resume takes either back)"))
+		}
 		f.detail("safe", "what is on this device stays and can be used; what you write is sent when the vault is active again")
 		return set(exitLocked, "ask who runs the secondary soon (kistd vaults resume takes either back); kist export DIR saves what is here")
 	case is(wire.ErrQuota):
@@ -268,12 +271,12 @@ func (a *app) classify(err error) *failure {
 		}
 		return set(exitTemporary, "the same again in a while; tell who runs the secondary")
 	case is(errSilent):
-		return set(exitTemporary, "try again later, or with a longer --timeout")
+		return a.movedSince(set(exitTemporary, "try again later, or with a longer --timeout"))
 	case is(wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, wire.ErrInternal, context.DeadlineExceeded):
 		if here, _ := vault.Exists(a.vaultDir); here && a.cmd.Name() == "sync" {
 			f.detail("safe", "what you write stays on this device and is sent later")
 		}
-		return set(exitTemporary, againHint(err))
+		return a.movedSince(set(exitTemporary, againHint(err)))
 	case is(syscall.ENOSPC, syscall.EDQUOT):
 		return set(exitFailed, "make room on the disk")
 	case is(fs.ErrNotExist):
