@@ -103,7 +103,7 @@ func (m *meter) end(ctx context.Context, err error) error {
 		f := &failure{code: exitTemporary, text: errSilent.Error(), hint: "kist sync later, or with a longer --timeout", err: err}
 		f.detail("secondary", m.host)
 		f.detail("waited", m.a.timeout.String())
-		err = f
+		err = m.a.movedSince(f)
 	}
 	m.cancel(nil)
 	return err

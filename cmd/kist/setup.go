@@ -53,6 +53,10 @@ func (s *setup) config(ctx context.Context) (c onboarding.Config, err error) {
 			return kept, nil
 		}
 		p, err := s.passphrase(ctx, s.key, s.making)
+		for n := 1; err == nil && n < mostTries && s.mistyped(p); n++ {
+			fmt.Fprintln(s.stderr, "That is not its passphrase: check the keyboard layout. Once more.")
+			p, err = s.passphrase(ctx, s.key, false)
+		}
 		kept = p
 		return p, err
 	}
@@ -62,6 +66,19 @@ func (s *setup) config(ctx context.Context) (c onboarding.Config, err error) {
 		Vault:  s.vaultConfig(),
 	}
 	return c, nil
+}
+
+// mostTries is how often a person may type a passphrase.
+const mostTries = 3
+
+// mistyped reports whether a person has typed a passphrase that does not open the key
+// file. What a program gave is not tried again: it would give the same.
+func (s *setup) mistyped(p []byte) bool {
+	if s.making || s.passFile != "" || s.passCmd != "" || s.passFD >= 0 {
+		return false
+	}
+	_, err := keyfile.Open(s.key, keyfile.Unlock{Passphrase: func() ([]byte, error) { return p, nil }})
+	return errors.Is(err, keyfile.ErrPassphrase)
 }
 
 // lock asks for the passphrase of a key file that will be made.
