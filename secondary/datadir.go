@@ -55,6 +55,7 @@ const serverKeyHRP = "KIST-SERVER-KEY-"
 //	clock.json     what the clock said once a day
 //	admin.sock     for commands while the server runs
 //	backup.json    only in a backup: of which server, and when
+//	copying        a migration to here was cut off (see migrate.go)
 //	before-*/      what an upgrade has put aside (see upgrade.go)
 //
 // The identity is what devices have pinned. A server that loses it is another.

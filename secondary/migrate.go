@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
@@ -34,12 +36,12 @@ type Migrated struct {
 // address, invites, and of each vault state, quota and times are what they were. dir
 // must be empty or not there (ErrNotEmpty); it is a data directory when everything in
 // it was read back and compared, and where that fails it is empty again. A crash leaves
-// a directory that is none. This one stays as it is.
+// a directory that is none, and that the next call begins with. This one stays as it is.
 func (d *DataDir) Migrate(ctx context.Context, dir string) (m *Migrated, err error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := onlyLock(dir); err != nil {
+	if err := mayCopyTo(dir); err != nil {
 		return nil, err
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
@@ -47,36 +49,67 @@ func (d *DataDir) Migrate(ctx context.Context, dir string) (m *Migrated, err err
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := onlyLock(dir); err != nil { // somebody had it meanwhile
+	if err := mayCopyTo(dir); err != nil { // somebody had it meanwhile
+		return nil, err
+	}
+	if err := clearCopy(dir); err != nil {
+		return nil, err
+	}
+	mark := filepath.Join(dir, copyingFile)
+	if err := durable.WriteFile(mark, nil, 0o600); err != nil {
 		return nil, err
 	}
 	m = &Migrated{Faults: []string{}}
 	if err := d.migrate(ctx, dir, m); err != nil {
-		return nil, errors.Join(err, clearDir(dir))
+		return nil, errors.Join(err, clearCopy(dir), os.Remove(filepath.Join(dir, "lock")))
 	}
-	return m, nil
+	return m, durable.Remove(mark)
 }
 
-// onlyLock returns ErrNotEmpty where a directory has more than its lock.
-func onlyLock(dir string) error {
+// copyingFile says that all that is in a directory has come by a migration, which is
+// under way or was cut off. It comes first, and goes when the version is there.
+const copyingFile = "copying"
+
+// copied are the names that a migration makes in a directory, for a time with .tmp or
+// .new behind them.
+var copied = []string{"lock", copyingFile, embedded.StoreFile, "objects", "acme", "server.key", "tls.crt", "tls.key", "address.json", backupFile, "version"}
+
+// mayCopyTo returns ErrNotEmpty where a directory holds what no migration that was cut
+// off has left there.
+func mayCopyTo(dir string) error {
 	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.Name() != "lock" {
-			return fmt.Errorf("%s: %w, and holds %q", dir, ErrNotEmpty, e.Name())
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	there := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	cutOff := there(copyingFile) && !there("version")
+	for _, e := range entries {
+		name := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".tmp"), ".new")
+		if name == "lock" || e.Name() == copyingFile+".tmp" || cutOff && slices.Contains(copied, name) {
+			continue
+		}
+		return fmt.Errorf("%s: %w, and holds %q", dir, ErrNotEmpty, e.Name())
+	}
+	return nil
 }
 
-// clearDir removes what is in a directory, its version first: it is no data directory
-// any more from then on.
-func clearDir(dir string) error {
+// clearCopy removes what a migration has made in a directory, but for the lock: its
+// version first, so that it is no data directory any more, and last what says where the
+// rest has come from.
+func clearCopy(dir string) error {
 	errs := []error{removeIfThere(filepath.Join(dir, "version"))}
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		if e.Name() != "lock" && e.Name() != copyingFile {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
-	return errors.Join(append(errs, err)...)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	return removeIfThere(filepath.Join(dir, copyingFile))
 }
 
 func (d *DataDir) migrate(ctx context.Context, dir string, m *Migrated) (err error) {

@@ -65,7 +65,7 @@ func TestErrors(t *testing.T) {
 	fails("health --data none", exitNone, "no server has run with it", "kistd serve --data none")
 	fails("log-level", exitFailed, "no server runs", "kistd serve --log-level")
 	fails("log-level debug", exitFailed, "no server runs", "kistd serve --log-level")
-	fails("migrate --to foreign", exitFailed, `holds "x"`, "another directory")
+	fails("migrate --to foreign", exitFailed, `holds "x"`, "empty, or not there yet")
 	fails("migrate --to foreign/x", exitFailed, "foreign/x", "is a file")
 	if err := os.Rename("data/server.key", "key"); err != nil {
 		t.Fatal(err)

@@ -25,9 +25,9 @@ now, and reads the copy back. What is free in the old store, or spoilt, does not
 along. The copy is the same server: its key, address, certificates, invites, and the
 states and quotas of vaults are those of the old one, so devices notice nothing.
 
-The directory given with --to must be empty, or not there. The old one stays as it
-is; what upgrades have put aside in it is not copied. Where anything fails, the new
-one is left empty.
+The directory given with --to must be empty, or not there, or what a kistd migrate
+that was cut off has left. The old one stays as it is; what upgrades have put aside
+in it is not copied. Where anything fails, the new one is left empty.
 
 Exit status 9 says that the copy was made, and that something that should have been
 in the old directory is missing.`,
@@ -57,7 +57,7 @@ in the old directory is missing.`,
 			defer closing(&err, d)
 			m, err := d.Migrate(c.Context(), to)
 			if errors.Is(err, secondary.ErrNotEmpty) {
-				return hinted{err, "another directory, or remove what a kistd migrate that was cut off has left there"}
+				return hinted{err, "a directory that is empty, or not there yet"}
 			}
 			if errors.Is(err, store.ErrDamaged) {
 				return hinted{fmt.Errorf("copying: %w", err), "kistd verify, which says what is wrong; what to do about it is in docs/OPERATING.md"}
