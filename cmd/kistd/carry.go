@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"syscall"
 
@@ -17,6 +18,9 @@ import (
 	"github.com/kistvault/kist/secondary/wire"
 )
 
+// std as the name of a file is standard input or output.
+const std = "-"
+
 // errMissing: what was copied lacks something that should be there.
 var errMissing = fmt.Errorf("%w: some of what should be there is missing, or is not what it was", store.ErrDamaged)
 
@@ -29,32 +33,49 @@ func exportCommand() *cobra.Command {
 		Long: `Writes an archive of a vault to FILE: its history, values, large values and devices,
 as they are at this moment, while the server and the vault's devices go on. It is as
 sealed as it is here, and it is not the server: its key and invites are not in it.
-The file has its name when it is whole, read back and on the disk. VAULT is an id of
-kistd vaults, or as much of one as names it alone.
+The file has its name when it is whole, read back and on the disk. With - as FILE the
+archive goes to standard output, and what is said of it to standard error; it is whole
+where the exit status is 0 or 9. VAULT is an id of kistd vaults, or as much of one as
+names it alone.
 
 Exit status 9 says that something is missing that should be there: kistd verify says
 what. The archive has everything else.`,
-		Example: `  kistd vaults export 7KQ2 7KQ2.kistarchive --data /var/lib/kistd`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Example: `  kistd vaults export 7KQ2 7KQ2.kistarchive --data /var/lib/kistd
+  kistd vaults export 7KQ2 - | ssh other runuser -u kistd -- kistd vaults import -`,
+		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("a VAULT and a FILE are needed: kistd vaults lists the vaults")
+			}
+			if args[1] == std && term.IsTerminal(c.OutOrStdout()) {
+				return usagef("an archive is not for a terminal: name a file, or pass it on to a program")
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return conf.operate(c, func(client *admin.Client, _ bool) error {
-				done, err := client.Export(c.Context(), args[0], args[1])
+				to, out := args[1], c.OutOrStdout()
+				p := newProgress(c.ErrOrStderr(), "exporting")
+				defer p.end()
+				var done engine.Exported
+				var err error
+				if to == std {
+					out = c.ErrOrStderr()
+					done, err = client.ExportTo(c.Context(), args[0], c.OutOrStdout(), p.tell)
+				} else {
+					done, err = client.Export(c.Context(), args[0], to, p.tell)
+				}
+				p.end()
 				if errors.Is(err, fs.ErrExist) {
-					return hinted{fmt.Errorf("%s is there already", args[1]), "another name, or remove it first"}
+					return hinted{fmt.Errorf("%s is there already", to), "another name, or remove it first"}
 				}
 				var path *fs.PathError
 				if errors.As(err, &path) && !errors.Is(err, syscall.ENOSPC) {
-					return hinted{fmt.Errorf("exporting to %s: %w", args[1], path.Err), "a file in a directory that is there, and that you may write to"}
+					return hinted{fmt.Errorf("exporting to %s: %w", to, path.Err), "a file in a directory that is there, and that you may write to"}
 				}
 				if err != nil {
 					return fmt.Errorf("exporting: %w", err)
 				}
-				return printExported(c, args[1], done, asJSON)
+				return printExported(out, to, done, asJSON)
 			})
 		},
 	}
@@ -63,8 +84,7 @@ what. The archive has everything else.`,
 	return c
 }
 
-func printExported(c *cobra.Command, file string, done engine.Exported, asJSON bool) (err error) {
-	w := c.OutOrStdout()
+func printExported(w io.Writer, file string, done engine.Exported, asJSON bool) (err error) {
 	if asJSON {
 		err = json.NewEncoder(w).Encode(done)
 	} else {
@@ -85,7 +105,8 @@ func importCommand() *cobra.Command {
 		Short: "take a vault in from a file",
 		Long: `Takes the vault in that kistd vaults export has written to FILE, while the server
 runs. Everything is checked as if it came from a device, and nobody can reach the
-vault before all of it is here. A vault that is here already is left alone. One that
+vault before all of it is here. With - as FILE the archive comes from standard input.
+A vault that is here already is left alone. One that
 was suspended or deleted comes as suspended: kistd vaults resume lets devices in.
 
 It comes with its own quota, if it had one, unless other limits are given; what does
@@ -104,7 +125,17 @@ secondary move or reseed: see docs/OPERATING.md.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return conf.operate(c, func(client *admin.Client, _ bool) error {
-				v, err := client.Import(c.Context(), args[0], admin.ImportQuestion{Quota: flags.given(c)})
+				q := admin.ImportQuestion{Quota: flags.given(c)}
+				p := newProgress(c.ErrOrStderr(), "importing")
+				defer p.end()
+				var v admin.Vault
+				var err error
+				if args[0] == std {
+					v, err = client.ImportFrom(c.Context(), c.InOrStdin(), q, p.tell)
+				} else {
+					v, err = client.Import(c.Context(), args[0], q, p.tell)
+				}
+				p.end()
 				if err != nil {
 					return importError(args[0], err)
 				}
@@ -120,6 +151,9 @@ secondary move or reseed: see docs/OPERATING.md.`,
 
 // importError says what failed and what to do.
 func importError(file string, err error) error {
+	if file == std {
+		file = "from standard input"
+	}
 	failed := fmt.Errorf("importing %s: %w", file, err)
 	var path *fs.PathError
 	switch {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 
 	"github.com/kistvault/kist/internal/durable"
 	"github.com/kistvault/kist/secondary/archive"
@@ -22,11 +23,15 @@ import (
 // [engine.Exported], or a refusal.
 const trailerResult = "Kist-Result"
 
+// headerSize is the HTTP header with about how many bytes an export will have.
+const headerSize = "Kist-Size"
+
 // export answers GET /export?vault=ID.
 func (o *Operator) export(w http.ResponseWriter, r *http.Request) {
 	id, err := o.find(r.Context(), r.URL.Query().Get("vault"))
+	var t *engine.Tenant
 	if err == nil {
-		_, err = o.Engine.Tenant(r.Context(), id) // while a refusal can still be said as ever
+		t, err = o.Engine.Tenant(r.Context(), id) // while a refusal can still be said as ever
 	}
 	if err != nil {
 		refuse(w, err)
@@ -34,6 +39,7 @@ func (o *Operator) export(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Trailer", trailerResult)
+	w.Header().Set(headerSize, strconv.FormatUint(t.Used.Bytes(), 10))
 	w.WriteHeader(http.StatusOK)
 	done, err := o.Engine.Export(r.Context(), id, archive.NewWriter(w))
 	var result any = done
@@ -45,18 +51,54 @@ func (o *Operator) export(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Export writes an archive of a vault, whose id begins with a text, to a new file of mode
-// 0600. The file has its name when it is whole, verified and durable; the error wraps
-// fs.ErrExist where there is one of that name.
-func (c *Client) Export(ctx context.Context, vault, path string) (done engine.Exported, err error) {
-	if _, err := os.Lstat(path); err == nil {
-		return done, fmt.Errorf("%s: %w", path, os.ErrExist)
+// A Tell is told, one call after the other, how many bytes have been carried of how many;
+// total is about right, and 0 where nobody knows. nil: nobody is told.
+type Tell func(done, total uint64)
+
+// telling is a reader that tells how far it was read.
+type telling struct {
+	io.Reader
+	tell        Tell
+	done, total uint64
+}
+
+func (t *telling) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	if t.done += uint64(n); t.tell != nil {
+		t.tell(t.done, t.total)
 	}
+	return n, err
+}
+
+// ExportTo writes an archive of a vault, whose id begins with a text, to w, and reads it
+// as it goes by. An error says that what was written is to be thrown away.
+func (c *Client) ExportTo(ctx context.Context, vault string, w io.Writer, tell Tell) (done engine.Exported, err error) {
 	resp, err := c.request(ctx, http.MethodGet, "export?vault="+url.QueryEscape(vault), nil)
 	if err != nil {
 		return done, err
 	}
 	defer resp.Body.Close()
+	size, _ := strconv.ParseUint(resp.Header.Get(headerSize), 10, 64) // 0: not known
+	_, err = archive.Check(ctx, io.TeeReader(&telling{resp.Body, tell, 0, size}, w))
+	text := resp.Trailer.Get(trailerResult)
+	var no refusal
+	switch {
+	case text != "" && json.Unmarshal([]byte(text), &no) == nil && no.Error != "":
+		err = errors.New(no.Error) // why it has no end
+	case err == nil && text == "":
+		err = io.ErrUnexpectedEOF
+	case err == nil:
+		err = json.Unmarshal([]byte(text), &done)
+	}
+	return done, err
+}
+
+// Export is ExportTo to a new file of mode 0600. The file has its name when it is whole,
+// verified and durable; the error wraps fs.ErrExist where there is one of that name.
+func (c *Client) Export(ctx context.Context, vault, path string, tell Tell) (done engine.Exported, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return done, fmt.Errorf("%s: %w", path, os.ErrExist)
+	}
 	part := path + ".part"
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return done, err
@@ -65,17 +107,7 @@ func (c *Client) Export(ctx context.Context, vault, path string) (done engine.Ex
 	if err != nil {
 		return done, err
 	}
-	_, err = archive.Check(ctx, io.TeeReader(resp.Body, f))
-	if text := resp.Trailer.Get(trailerResult); text != "" {
-		var no refusal
-		if json.Unmarshal([]byte(text), &no) == nil && no.Error != "" {
-			err = errors.New(no.Error) // why it has no end
-		} else if err == nil {
-			err = json.Unmarshal([]byte(text), &done)
-		}
-	} else if err == nil {
-		err = io.ErrUnexpectedEOF
-	}
+	done, err = c.ExportTo(ctx, vault, f, tell)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -155,23 +187,38 @@ func (i *incoming) Begin(ctx context.Context, w *engine.Whole) error {
 // Import brings the vault in that a file has an archive of. The file is read to its end
 // before the server is asked: archive.ErrDamaged says that it is torn or altered, and
 // engine.ErrExists that the vault is there.
-func (c *Client) Import(ctx context.Context, path string, q ImportQuestion) (v Vault, err error) {
+func (c *Client) Import(ctx context.Context, path string, q ImportQuestion, tell Tell) (v Vault, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return v, err
 	}
 	defer f.Close()
-	if _, err := archive.Check(ctx, f); err != nil {
+	info, err := f.Stat()
+	if err != nil {
+		return v, err
+	}
+	told := &telling{f, tell, 0, 2 * uint64(info.Size())}
+	if _, err := archive.Check(ctx, told); err != nil {
 		return v, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return v, err
 	}
+	return c.importFrom(ctx, told, q)
+}
+
+// ImportFrom is Import of what can be read but once. The server alone finds that it is
+// torn or altered, and then has taken nothing in.
+func (c *Client) ImportFrom(ctx context.Context, r io.Reader, q ImportQuestion, tell Tell) (Vault, error) {
+	return c.importFrom(ctx, &telling{r, tell, 0, 0}, q)
+}
+
+func (c *Client) importFrom(ctx context.Context, r io.Reader, q ImportQuestion) (v Vault, err error) {
 	question, err := json.Marshal(q)
 	if err != nil {
 		return v, err
 	}
-	resp, err := c.send(ctx, http.MethodPost, "import?question="+url.QueryEscape(string(question)), f)
+	resp, err := c.send(ctx, http.MethodPost, "import?question="+url.QueryEscape(string(question)), r)
 	if err != nil {
 		return v, err
 	}

@@ -76,7 +76,7 @@ func TestExportImport(t *testing.T) {
 	v, other := fill(t, source.Engine), fill(t, source.Engine)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "v.kistarchive")
-	done, err := from.Export(ctx, strings.ToLower(v.ID().String()[:4]+"-"+v.ID().String()[4:20]), file)
+	done, err := from.Export(ctx, strings.ToLower(v.ID().String()[:4]+"-"+v.ID().String()[4:20]), file, nil)
 	if err != nil || done.Commits != v.Size() || done.Objects != 1 || done.Missing != 0 {
 		t.Fatalf("export: %+v, %v", done, err)
 	}
@@ -84,33 +84,33 @@ func TestExportImport(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v, %v", info.Mode(), err)
 	}
-	if _, err := from.Export(ctx, v.ID().String(), file); !errors.Is(err, fs.ErrExist) {
+	if _, err := from.Export(ctx, v.ID().String(), file, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over a file: %v, want ErrExist", err)
 	}
-	if _, err := from.Export(ctx, "NONE", filepath.Join(dir, "none")); !errors.Is(err, wire.ErrNotFound) {
+	if _, err := from.Export(ctx, "NONE", filepath.Join(dir, "none"), nil); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("of no vault: %v, want ErrNotFound", err)
 	}
 	if got := files(t, dir); !slices.Equal(got, []string{"v.kistarchive"}) {
 		t.Errorf("there are %q", got)
 	}
 
-	if _, err := from.Import(ctx, file, admin.ImportQuestion{}); !errors.Is(err, engine.ErrExists) {
+	if _, err := from.Import(ctx, file, admin.ImportQuestion{}, nil); !errors.Is(err, engine.ErrExists) {
 		t.Errorf("where it is: %v, want ErrExists", err)
 	}
 	target.Engine.DefaultQuota(engine.Quota{Bytes: 50_000})
-	if _, err := to.Import(ctx, file, admin.ImportQuestion{}); !errors.Is(err, wire.ErrQuota) {
+	if _, err := to.Import(ctx, file, admin.ImportQuestion{}, nil); !errors.Is(err, wire.ErrQuota) {
 		t.Errorf("more than the quota: %v, want ErrQuota", err)
 	}
 	if list, err := to.Vaults(ctx); len(list) != 0 || err != nil {
 		t.Errorf("it has left %+v, %v", list, err)
 	}
 	want := engine.Quota{Bytes: 1 << 20}
-	got, err := to.Import(ctx, file, admin.ImportQuestion{Quota: &want})
+	got, err := to.Import(ctx, file, admin.ImportQuestion{Quota: &want}, nil)
 	if err != nil || got.ID != v.ID().String() || got.State != "active" || got.Quota != want || got.Commits != v.Size() || got.Objects != 100_000 {
 		t.Fatalf("import: %+v, %v", got, err)
 	}
 	again := filepath.Join(dir, "again")
-	if _, err := to.Export(ctx, v.ID().String(), again); err != nil {
+	if _, err := to.Export(ctx, v.ID().String(), again, nil); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := os.ReadFile(file)
@@ -124,7 +124,7 @@ func TestExportImport(t *testing.T) {
 	if _, err := from.SetState(ctx, admin.StateQuestion{Vault: other.ID().String(), State: "deleted"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := from.Export(ctx, other.ID().String(), file); err != nil {
+	if _, err := from.Export(ctx, other.ID().String(), file, nil); err != nil {
 		t.Fatal(err)
 	}
 	target.Engine.DefaultQuota(engine.Quota{})
@@ -132,7 +132,7 @@ func TestExportImport(t *testing.T) {
 	var errs [4]error
 	for i := range errs {
 		wg.Go(func() {
-			v, err := to.Import(ctx, file, admin.ImportQuestion{})
+			v, err := to.Import(ctx, file, admin.ImportQuestion{}, nil)
 			if errs[i] = err; err == nil && v.State != "suspended" {
 				t.Errorf("one that was deleted comes as %s", v.State)
 			}
@@ -160,7 +160,7 @@ func TestImportRefused(t *testing.T) {
 	v := fill(t, o.Engine)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "v")
-	if _, err := c.Export(ctx, v.ID().String(), file); err != nil {
+	if _, err := c.Export(ctx, v.ID().String(), file, nil); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(file)
@@ -172,13 +172,13 @@ func TestImportRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	silent := admin.NewClient(filepath.Join(dir, "none.sock"))
-	if _, err := silent.Import(ctx, file, admin.ImportQuestion{}); !errors.Is(err, archive.ErrDamaged) {
+	if _, err := silent.Import(ctx, file, admin.ImportQuestion{}, nil); !errors.Is(err, archive.ErrDamaged) {
 		t.Errorf("altered: %v, want ErrDamaged", err)
 	}
-	if _, err := c.Import(ctx, filepath.Join(dir, "none"), admin.ImportQuestion{}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.Import(ctx, filepath.Join(dir, "none"), admin.ImportQuestion{}, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := silent.Export(ctx, "X", filepath.Join(dir, "x")); !errors.Is(err, admin.ErrSilent) {
+	if _, err := silent.Export(ctx, "X", filepath.Join(dir, "x"), nil); !errors.Is(err, admin.ErrSilent) {
 		t.Errorf("no server: %v", err)
 	}
 
@@ -190,12 +190,12 @@ func TestImportRefused(t *testing.T) {
 	}
 	defer s.Close()
 	c = admin.NewClient(socket)
-	if _, err := c.Export(ctx, v.ID().String(), filepath.Join(dir, "half")); err == nil || !strings.Contains(err.Error(), "the disk is on fire") {
+	if _, err := c.Export(ctx, v.ID().String(), filepath.Join(dir, "half"), nil); err == nil || !strings.Contains(err.Error(), "the disk is on fire") {
 		t.Errorf("a server that fails: %v", err)
 	}
 	cut, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := c.Export(cut, v.ID().String(), filepath.Join(dir, "cut")); !errors.Is(err, context.Canceled) {
+	if _, err := c.Export(cut, v.ID().String(), filepath.Join(dir, "cut"), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cut off: %v", err)
 	}
 	if got := files(t, dir); !slices.Equal(got, []string{"v"}) {

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/kistvault/kist/internal/peer"
+	"github.com/kistvault/kist/secondary/archive"
 	"github.com/kistvault/kist/secondary/engine"
 )
 
@@ -72,8 +73,11 @@ func (c *Client) send(ctx context.Context, method, what string, body io.Reader) 
 		return nil, fmt.Errorf("the server answers %s", resp.Status)
 	}
 	known := no.Code.Err()
-	if resp.StatusCode == http.StatusConflict {
+	switch resp.StatusCode {
+	case http.StatusConflict:
 		known = engine.ErrExists
+	case http.StatusUnsupportedMediaType:
+		known = archive.ErrDamaged
 	}
 	if known != nil {
 		return nil, refused{known, no.Error}

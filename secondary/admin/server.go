@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kistvault/kist/internal/peer"
+	"github.com/kistvault/kist/secondary/archive"
 	"github.com/kistvault/kist/secondary/engine"
 	"github.com/kistvault/kist/secondary/wire"
 )
@@ -149,8 +150,11 @@ func on[Q, A any](mux *http.ServeMux, log *slog.Logger, what string, fn func(con
 // refuse says that a question could not be met.
 func refuse(w http.ResponseWriter, err error) {
 	status := http.StatusUnprocessableEntity
-	if errors.Is(err, engine.ErrExists) {
+	switch {
+	case errors.Is(err, engine.ErrExists):
 		status = http.StatusConflict
+	case errors.Is(err, archive.ErrDamaged):
+		status = http.StatusUnsupportedMediaType
 	}
 	reply(w, status, refusal{err.Error(), wire.CodeOf(err)})
 }
