@@ -88,6 +88,9 @@ func (a *app) explain(err error) *failure {
 	if errors.As(err, &named) {
 		f.detail("connection", named.Conn+", in the secondary's log")
 	}
+	if errors.Is(err, errSilent) {
+		a.movedSince(f)
+	}
 	if errors.Is(err, onboarding.ErrUnfinished) {
 		f.hint = "the same command again: it goes on where it ended"
 	}
@@ -271,7 +274,7 @@ func (a *app) classify(err error) *failure {
 		}
 		return set(exitTemporary, "the same again in a while; tell who runs the secondary")
 	case is(errSilent):
-		return a.movedSince(set(exitTemporary, "try again later, or with a longer --timeout"))
+		return set(exitTemporary, "try again later, or with a longer --timeout")
 	case is(wire.ErrUnreachable, wire.ErrBusy, wire.ErrTimeout, wire.ErrShutdown, wire.ErrInternal, context.DeadlineExceeded):
 		if here, _ := vault.Exists(a.vaultDir); here && a.cmd.Name() == "sync" {
 			f.detail("safe", "what you write stays on this device and is sent later")

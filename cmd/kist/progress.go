@@ -100,10 +100,10 @@ func (m *meter) end(ctx context.Context, err error) error {
 	m.states.end()
 	<-m.shown
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
-		f := &failure{code: exitTemporary, text: errSilent.Error(), hint: "kist sync later, or with a longer --timeout", err: err}
+		f := &failure{code: exitTemporary, text: errSilent.Error(), hint: "kist sync later, or with a longer --timeout", err: fmt.Errorf("%w: %w", errSilent, err)}
 		f.detail("secondary", m.host)
 		f.detail("waited", m.a.timeout.String())
-		err = m.a.movedSince(f)
+		err = f
 	}
 	m.cancel(nil)
 	return err

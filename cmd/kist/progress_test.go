@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/spf13/cobra"
 
 	"github.com/kistvault/kist/vault"
 )
@@ -86,7 +85,7 @@ func TestMeter(t *testing.T) {
 // It gives up when nothing moves, however long it takes while something does.
 func TestMeterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &app{cmd: new(cobra.Command), caller: caller{stderr: &screen{}}, timeout: 30 * time.Second}
+		a := &app{caller: caller{stderr: &screen{}}, timeout: 30 * time.Second}
 		ctx, m := a.meter(t.Context(), "wss://vault.example.org/", 0)
 		for range 100 {
 			m.progress(vault.Progress{State: vault.StateDownloading})

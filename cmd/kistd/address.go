@@ -46,7 +46,7 @@ func (c *config) check() error {
 	}
 	if c.url == "" {
 		if ip := net.ParseIP(host); c.domain == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
-			return hinted{usagef("--url is needed: %s %s listens everywhere, and does not say where devices find it", c.name("listen"), c.listen), "--url wss://HOST:PORT with the name or address by which devices reach this machine"}
+			return hinted{usagef("--url is needed: %s %s listens everywhere, and does not say where devices find it", c.name("listen"), c.listen), "--url wss://HOST:PORT, or KISTD_URL, with the name or address by which devices reach this machine"}
 		}
 		if c.plain && !wire.Loopback(host) {
 			return hinted{usagef("--url is needed: devices reach the proxy, and not %s %s", c.name("listen"), c.listen), "--url wss://HOST with the name by which devices reach the proxy"}
