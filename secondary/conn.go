@@ -48,7 +48,7 @@ const refuseTime = 250 * time.Millisecond
 func (c *conn) bound() {
 	cut := func() {
 		c.server.config.Logger.Debug("holds too much for too long, and others wait", "conn", c.session.name)
-		c.session.tell(again())
+		c.session.tell(again(tooMuch))
 		c.frames.Close()
 	}
 	b := &c.server.budget
@@ -56,7 +56,7 @@ func (c *conn) bound() {
 	c.session.bound(cut)
 	c.frames.Bound(func(bytes int) error {
 		if !c.in.set(bytes) {
-			return again()
+			return again(tooMuch)
 		}
 		return nil
 	})
@@ -139,7 +139,7 @@ func (c *conn) serve() error {
 			}
 			if !c.unread.acquire(weight(m)) {
 				c.session.Close()
-				m = again()
+				m = again(tooMuch)
 			}
 			c.say(m)
 		}
@@ -201,7 +201,7 @@ func (c *conn) write() {
 		answer := weight(m)
 		err := c.append(m)
 		if err == nil && c.reserved && !c.server.outgoing.change(c, len(c.buf)+c.session.flow.held()) {
-			m = again() // it is a large bundle, and there is no room for it
+			m = again(tooMuch) // it is a large bundle, and there is no room for it
 			err = c.append(m)
 		}
 		if err == nil {

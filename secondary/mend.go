@@ -36,7 +36,7 @@ func trouble(err error) *wire.Error {
 	}
 	for _, short := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		if errors.Is(err, short) {
-			return wire.NewError(wire.CodeBusy, "")
+			return wire.NewError(wire.CodeBusy, tooMuch)
 		}
 	}
 	return wire.NewError(wire.CodeInternal, "")

@@ -61,7 +61,7 @@ const (
 func (s *Server) NewSession(exporter []byte, wake func()) *Session {
 	session := &Session{server: s, number: s.begun.Add(1), exporter: exporter, wake: wake}
 	session.bound(func() {
-		session.tell(again())
+		session.tell(again(tooMuch))
 		session.wake()
 	})
 	return session
@@ -143,7 +143,7 @@ func (s *Session) Handle(ctx context.Context, frame []byte) []wire.Message {
 	replies, err := s.handle(ctx, frame)
 	s.held.set(s.parts.Held() + s.refills.Held())
 	if !s.asked.set(s.flow.asked()) && err == nil {
-		err = again()
+		err = again(tooMuch)
 	}
 	if err != nil {
 		replies = append(replies, s.answer(err))
@@ -222,7 +222,7 @@ func (s *Session) handle(ctx context.Context, frame []byte) ([]wire.Message, err
 func (s *Session) assemble(a *wire.Assembler, i wire.Item) (bundle []byte, err error) {
 	if i.Kind == wire.ItemPart || i.Kind == wire.ItemLast {
 		if !s.held.acquire(len(i.Data)) {
-			return nil, again()
+			return nil, again(tooMuch)
 		}
 	}
 	return a.Add(i)

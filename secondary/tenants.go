@@ -92,14 +92,17 @@ func (s *Server) MadeRoom() {
 	s.full.vaults = nil
 	s.full.mu.Unlock()
 	for vault := range waiting {
-		s.EndSessions(vault, again())
+		s.EndSessions(vault, again("there may be more room for this vault now"))
 	}
 }
 
 // again returns what sends devices away for some seconds, not all for the same.
-func again() *wire.Error {
-	return busy(time.Duration(500+rand.IntN(4500))*time.Millisecond, "there may be more room for this vault now")
+func again(why string) *wire.Error {
+	return busy(time.Duration(500+rand.IntN(4500))*time.Millisecond, why)
 }
+
+// tooMuch is why somebody is sent away whom there is no memory for.
+const tooMuch = "too much is under way there at the moment"
 
 // busy returns what sends a device away for a time, and why.
 func busy(wait time.Duration, why string) *wire.Error {

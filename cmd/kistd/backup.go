@@ -101,12 +101,12 @@ func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) e
 			fmt.Fprintf(w, "  dropped    %s that nothing needs any more\n", largeText(s.Removed))
 		}
 		if s.Lost > 0 {
-			fmt.Fprintf(w, "  lost       commits of %d vaults that the backup of before has\n", s.Lost)
+			fmt.Fprintf(w, "  lost       commits of %s that the backup of before has\n", term.Plural(s.Lost, "vault", "vaults"))
 		}
 		printVerified(w, s.Verified, s.Faults, 0)
 	}
 	if s.Kept != nil {
-		return errKept
+		return hinted{errKept, "kistd verify, which says what is wrong with the server; when that is understood, kistd backup --replace"}
 	}
 	if len(s.Faults) > 0 {
 		return errFaults

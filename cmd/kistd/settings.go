@@ -176,7 +176,7 @@ func (c *config) needSessions() error {
 // needClientMemory checks that setting.
 func (c *config) needClientMemory() error {
 	if c.clientMemory < minClientMemory || c.clientMemory > math.MaxInt {
-		return usagef("--client-memory: at least 32MiB: less does not hold the largest commit")
+		return usagef("%s: at least 32MiB: less does not hold the largest commit", c.name("client-memory"))
 	}
 	return nil
 }
