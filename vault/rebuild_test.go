@@ -125,7 +125,17 @@ func TestF44RebuildSavesWhatWasNotSent(t *testing.T) {
 	}
 	d, err := vault.Examine(laptop.Dir)
 	fatal(t, err)
-	if len(d.Faults) == 0 || len(d.Saved) != 7 || d.Lost != 0 {
+	// Without that page older states of the outbox may be found, too.
+	saved := make(map[string]bool)
+	for _, x := range d.Saved {
+		saved[x.Record] = true
+	}
+	for _, name := range []string{"notes/note 1", "notes/note 2", "notes/new", "notes/note 3", "notes/photo", "/one", "/two"} {
+		if !saved[name] {
+			t.Errorf("%s is not saved", name)
+		}
+	}
+	if len(d.Faults) == 0 || d.Lost != 0 {
 		t.Fatalf("found %+v", d)
 	}
 	d, err = vault.Rebuild(t.Context(), laptop.Dir, vault.Config{NoSync: true})
@@ -142,7 +152,7 @@ func TestF44RebuildSavesWhatWasNotSent(t *testing.T) {
 	if string(rec.Value) != "unsent new" || !rec.Pending {
 		t.Errorf("a saved change shows %+v", rec)
 	}
-	if _, err := laptop.Namespace("notes").Get(t.Context(), "note 5"); !errors.Is(err, vault.ErrIncomplete) {
+	if _, err := laptop.Namespace("contacts").Get(t.Context(), "ada"); !errors.Is(err, vault.ErrIncomplete) {
 		t.Errorf("what has not come is %v", err)
 	}
 	if _, failed := content(t, laptop.Vault, "notes"); len(failed) != 1 || !errors.Is(failed[0], vault.ErrIncomplete) {
