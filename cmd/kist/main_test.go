@@ -305,6 +305,7 @@ func (s *server) end() {
 	if s.cmd == nil {
 		return
 	}
+	s.cmd.Process.Signal(syscall.SIGCONT) // a script that failed may have left it stopped
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.done:
