@@ -81,17 +81,19 @@ func salvageStore(dir string, k *keyring, o *store.Objects) (*salvage, error) {
 			s.feed = max(s.feed, sequence)
 		}
 	}, func(path []string, key, value []byte) {
-		if len(path) != 1 {
+		if len(path) == 0 {
 			return
 		}
 		if path[0] != bucketLog {
-			s.element(path[0], key, value)
-		} else if id, header, ok := store.HeaderIn(key, value); ok {
+			if len(path) == 1 {
+				s.element(path[0], key, value)
+			}
+		} else if id, header, ok := store.HeaderIn(path[1:], key, value); ok {
 			if len(ids) == maxFloor {
 				ids, s.headers = ids[1:], s.headers[1:]
 			}
 			ids, s.headers = append(ids, uint64(id)), append(s.headers, header)
-		} else if signer, ok := store.SignerIn(key, value); ok {
+		} else if signer, ok := store.SignerIn(path[1:], key, value); ok {
 			s.signers = append(s.signers, signer)
 		}
 	}, func(key, value []byte) {

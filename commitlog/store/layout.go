@@ -174,20 +174,28 @@ func sequenceKey(id keys.DeviceID, seq uint64) []byte {
 // none.
 func headKey(name string) []byte { return append([]byte{kindHead}, name...) }
 
-// HeaderIn returns the commit ID and header that an element of a log's bucket is, for
-// whoever reads a store that cannot be opened.
-func HeaderIn(key, value []byte) (id commitlog.CommitID, header []byte, ok bool) {
-	if len(key) != sizeCommit+1 || key[0] != kindCommit || key[sizeCommit] != partHeader || len(value) != commitlog.HeaderSize {
+// HeaderIn returns the commit ID and header that an element of a log is, for whoever
+// reads a store that cannot be opened. path is where the element stands within the log's
+// bucket: that may be of the first layout.
+func HeaderIn(path []string, key, value []byte) (id commitlog.CommitID, header []byte, ok bool) {
+	switch {
+	case len(value) != commitlog.HeaderSize:
 		return 0, nil, false
+	case len(path) == 0 && len(key) == sizeCommit+1 && key[0] == kindCommit && key[sizeCommit] == partHeader:
+		return commitKey(key).id(), bytes.Clone(value), true
+	case len(path) == 1 && path[0] == oldCommits && len(key) == 8:
+		return commitlog.CommitID(be.Uint64(key)), bytes.Clone(value), true
 	}
-	return commitKey(key).id(), bytes.Clone(value), true
+	return 0, nil, false
 }
 
-// SignerIn returns the key of an author that an element of a log's bucket is, like
-// [HeaderIn].
-func SignerIn(key, value []byte) (keys.VerifyKey, bool) {
-	if len(key) != sizeAuthor || key[0] != kindAuthor || len(value) < 32 {
-		return keys.VerifyKey{}, false
+// SignerIn returns the key of an author that an element of a log is, like [HeaderIn].
+func SignerIn(path []string, key, value []byte) (signer keys.VerifyKey, ok bool) {
+	switch {
+	case len(value) < len(signer):
+	case len(path) == 0 && len(key) == sizeAuthor && key[0] == kindAuthor,
+		len(path) == 1 && path[0] == oldAuthors && len(key) == len(keys.DeviceID{}):
+		return keys.VerifyKey(value[:len(signer)]), true
 	}
-	return keys.VerifyKey(value[:32]), true
+	return signer, false
 }
