@@ -13,8 +13,12 @@ import (
 	"github.com/kistvault/kist/internal/durable"
 )
 
-// ErrNotBackup: a directory holds something else than backups of this server.
-var ErrNotBackup = errors.New("not a backup of this server")
+var (
+	// ErrNotBackup: a directory holds something else than backups of this server.
+	ErrNotBackup = errors.New("not a backup of this server")
+	// ErrOtherProgram: what a running server stores, this program lays out otherwise.
+	ErrOtherProgram = errors.New("the server that runs there is of another version of kistd than this program")
+)
 
 // A BackupDir is a directory with a backup of a data directory. It is a data directory
 // itself, but for the file that says so; see [DataDir.Restored]. Whoever holds an open
@@ -35,11 +39,17 @@ type backupMark struct {
 
 // OpenBackup opens the directory at path for a backup of the data directory at from,
 // and makes it if there is nothing, or an empty directory. It returns ErrNotBackup
-// where something else is there, and store.ErrInUse where another process has it.
+// where something else is there, store.ErrInUse where another process has it, and
+// ErrOtherProgram where the data directory has another layout than this program's.
 func OpenBackup(path, from string) (_ *BackupDir, err error) {
 	key, err := (&DataDir{path: from}).server()
 	if err != nil {
 		return nil, err
+	}
+	if v, err := readVersion(from); err != nil {
+		return nil, err
+	} else if v != dataVersion() {
+		return nil, fmt.Errorf("%s: %w", from, ErrOtherProgram)
 	}
 	if err := durable.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -68,11 +78,33 @@ func OpenBackup(path, from string) (_ *BackupDir, err error) {
 	b := &BackupDir{path: path, from: from, lock: lock}
 	if mark == nil {
 		err = b.mark(backupMark{Server: key})
+	} else {
+		err = b.upgrade()
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
+}
+
+// upgrade brings a backup that an earlier program has written to this one's layout: what
+// it holds, the next one is compared with. One that is damaged is left as it is, and
+// replaced. There is no copy of what was before: the server has one.
+func (b *BackupDir) upgrade() error {
+	have, err := readVersion(b.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is no whole one
+	}
+	if err == nil && have > dataVersion() {
+		err = newer(b.path, have)
+	}
+	for d := (&DataDir{path: b.path}); err == nil && have < dataVersion(); have++ {
+		err = d.upgradeFrom(have)
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		return nil
+	}
+	return err
 }
 
 // server returns the text of the server's public key.

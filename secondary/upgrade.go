@@ -45,19 +45,29 @@ func (d *DataDir) setVersion(v int) error {
 	return durable.WriteFile(d.file("version"), []byte(strconv.Itoa(v)+"\n"), 0o600)
 }
 
+// readVersion returns the version of a data directory's layout.
+func readVersion(dir string) (int, error) {
+	path := filepath.Join(dir, "version")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	v, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || v < 1 {
+		return 0, fmt.Errorf("%w: %s holds %q", store.ErrDamaged, path, strings.TrimSpace(string(text)))
+	}
+	return v, nil
+}
+
 // upgrade brings the directory to this program's version, or refuses one that is
 // newer. It puts a copy aside first.
 func (d *DataDir) upgrade() error {
-	text, err := os.ReadFile(d.file("version"))
-	if err != nil {
-		return err
-	}
-	have, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	have, err := readVersion(d.path)
 	switch {
-	case err != nil || have < 1:
-		return fmt.Errorf("%w: %s holds %q", store.ErrDamaged, d.file("version"), strings.TrimSpace(string(text)))
+	case err != nil:
+		return err
 	case have > dataVersion():
-		return fmt.Errorf("%s: %w: its layout has version %d, and this program knows up to %d", d.path, ErrNewerDataDir, have, dataVersion())
+		return newer(d.path, have)
 	case have == dataVersion():
 		// Left where the last upgrade was cut off at its very end, or where
 		// somebody has put the copy back.
@@ -68,16 +78,25 @@ func (d *DataDir) upgrade() error {
 		return fmt.Errorf("copying the data directory before an upgrade: %w", err)
 	}
 	for ; have < dataVersion(); have++ {
-		u := upgrades[have-1]
-		if err := u.apply(d.path); err != nil {
-			return fmt.Errorf("upgrading the data directory to version %d (%s): %w; what was there before is in %s", have+1, u.what, err, aside)
+		if err := d.upgradeFrom(have); err != nil {
+			return fmt.Errorf("%w; what was there before is in %s", err, aside)
 		}
-		if err := d.setVersion(have + 1); err != nil {
-			return err
-		}
-		d.remarks = append(d.remarks, fmt.Sprintf("upgraded to version %d: %s; what was there before is in %s, remove it when all is well", have+1, u.what, aside))
+		d.remarks = append(d.remarks, fmt.Sprintf("upgraded to version %d: %s; what was there before is in %s, remove it when all is well", have+1, upgrades[have-1].what, aside))
 	}
 	return durable.Remove(d.file(upgradingFile))
+}
+
+// upgradeFrom brings the directory from one version to the next.
+func (d *DataDir) upgradeFrom(have int) error {
+	u := upgrades[have-1]
+	if err := u.apply(d.path); err != nil {
+		return fmt.Errorf("upgrading the data directory to version %d (%s): %w", have+1, u.what, err)
+	}
+	return d.setVersion(have + 1)
+}
+
+func newer(path string, version int) error {
+	return fmt.Errorf("%s: %w: its layout has version %d, and this program knows up to %d", path, ErrNewerDataDir, version, dataVersion())
 }
 
 func removeIfThere(path string) error {
