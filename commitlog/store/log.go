@@ -253,16 +253,15 @@ func (l *Log) SetAuthor(id keys.DeviceID, a *commitlog.Author) error {
 // Authors calls fn for each author, in order of their ids, until it returns an
 // error.
 func (l *Log) Authors(fn func(id keys.DeviceID, a *commitlog.Author) error) error {
-	for from := []byte{kindAuthor}; from != nil; {
-		var next []byte
+	var due []byte // of the author whose commits were passed over; nil: none
+	for from := []byte{kindAuthor}; from != nil; from = due {
 		err := l.own.ScanPrefix([]byte{kindAuthor}, from, func(k, v []byte) (bool, error) {
+			if due != nil && !bytes.Equal(k, due) {
+				return false, nil
+			}
 			id := keys.DeviceID(k[1:17])
-			at := authorKey(id)
-			if len(k) != sizeAuthor { // a sequence number; the author is behind all of them
-				if bytes.Equal(from, at) {
-					return false, fmt.Errorf("%w: device %s has commits and no keys", ErrDamaged, id)
-				}
-				next = at
+			if due = nil; len(k) != sizeAuthor { // a sequence number; the author is behind all of them
+				due = authorKey(id)
 				return false, nil
 			}
 			a, err := parseAuthor(v)
@@ -274,7 +273,9 @@ func (l *Log) Authors(fn func(id keys.DeviceID, a *commitlog.Author) error) erro
 		if err != nil {
 			return err
 		}
-		from = next
+		if due != nil && bytes.Equal(due, from) {
+			return fmt.Errorf("%w: device %s has commits and no keys", ErrDamaged, keys.DeviceID(due[1:17]))
+		}
 	}
 	return nil
 }
