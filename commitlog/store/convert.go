@@ -37,7 +37,7 @@ func Convert(path string, o Options, sums string) error {
 	return err
 }
 
-// Names of the buckets of a log in the first layout. There was one more, of leaves.
+// Names of the buckets of a log in the first layout.
 const (
 	oldHead      = "head"
 	oldCommits   = "commits"
@@ -48,6 +48,7 @@ const (
 	oldSequences = "sequences"
 	oldAuthors   = "authors"
 	oldTree      = "tree"
+	oldLeaves    = "leaves" // device 16 ‖ leaf 32: —
 	oldPast      = "past"
 
 	oldLog = "log" // the key of the log's head in the bucket head
@@ -115,8 +116,13 @@ func (c *conversion) sumsOf(log string) *bbolt.Bucket {
 
 // log converts a log.
 func (c *conversion) log(old, sums *bbolt.Bucket) error {
-	base := uint64(0)
-	if v := old.Bucket([]byte(oldHead)).Get([]byte("base")); len(v) == 8 {
+	head := old.Bucket([]byte(oldHead))
+	own := head.Get([]byte(oldLog))
+	if len(own) != sizeHead {
+		return fmt.Errorf("%w: log head of %d bytes", ErrDamaged, len(own))
+	}
+	size, base := be.Uint64(own[80:]), uint64(0)
+	if v := head.Get([]byte("base")); len(v) == 8 {
 		base = be.Uint64(v)
 	}
 	all := append(ownSources(old),
@@ -126,19 +132,23 @@ func (c *conversion) log(old, sums *bbolt.Bucket) error {
 		sourceOf(old, oldTree, 8, func(k []byte) []byte { return hashKey(int64(be.Uint64(k))) }),
 		sourceOf(old, oldRetired, 18, func(k []byte) []byte { return slices.Concat([]byte{kindRetired}, k) }),
 	)
-	if base > 0 { // the leaves of what came with the checkpoint were not in the tree
-		leaves := sourceOf(old, oldCommits, 8, func(k []byte) []byte {
-			if id := be.Uint64(k); id <= base {
-				return hashKey(commitlog.TreeIndex(id - 1))
-			}
-			return nil
-		})
-		leaves.value = func(header []byte) []byte {
-			leaf := commitlog.LeafHash(header)
-			return leaf[:]
+	// The leaves of what came with a checkpoint were not in the tree, but only in a bucket
+	// of their own. Until all of that is here, the log has no size.
+	index := old.Bucket([]byte(oldLeaves))
+	leaves := sourceOf(old, oldCommits, 8, func(k []byte) []byte {
+		if id := be.Uint64(k); id != 0 && id <= base || id > size {
+			return hashKey(commitlog.TreeIndex(id - 1))
 		}
-		all = append(all, leaves)
+		return nil
+	})
+	leaves.value = func(header []byte) []byte {
+		leaf := commitlog.LeafHash(header)
+		if len(header) != commitlog.HeaderSize || index == nil || index.Get(slices.Concat(header[22:38], leaf[:])) == nil {
+			return nil // it is not the header that came, and its leaf will be missed
+		}
+		return leaf[:]
 	}
+	all = append(all, leaves)
 	if sums != nil {
 		all = append(all, &source{c: sums.Cursor(), size: 8, key: func(k []byte) []byte { return slices.Concat([]byte{kindCommit}, k, []byte{partSum}) }})
 	}
@@ -182,7 +192,7 @@ type source struct {
 	c     *bbolt.Cursor
 	size  int                   // of its keys; Any: they differ
 	key   func(k []byte) []byte // nil: it is not one of these
-	value func(v []byte) []byte // nil: as it is
+	value func(v []byte) []byte // the same; where there is no such func, it is as it is
 
 	k, v  []byte // the present one; k nil: there is no more
 	begun bool
@@ -214,8 +224,11 @@ func (s *source) next() {
 		if s.size != Any && len(k) != s.size {
 			panic(misshapen("a log of the first layout"))
 		}
-		if s.k = s.key(k); s.k != nil && s.value != nil {
-			s.v = s.value(s.v)
+		if s.k = s.key(k); s.k == nil || s.value == nil {
+			continue
+		}
+		if s.v = s.value(s.v); s.v == nil {
+			s.k = nil
 		}
 	}
 }

@@ -101,6 +101,9 @@ func changeKey(id commitlog.ChangeID) []byte {
 
 // hashKey returns the key of a hash of the tree by the index that it has there.
 func hashKey(index int64) []byte {
+	if index < 0 || index >= 2*commitlog.MaxLog { // made of a number that is damaged
+		panic(misshapen("tree"))
+	}
 	level, by := commitlog.TreePlace(index)
 	return append(commitPrefix(by), partHash, byte(level))
 }
