@@ -95,7 +95,7 @@ func Vacant(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case storeFile, storeFile + ".tmp", deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp", agentFile, agentFile + ".tmp":
+		case storeFile, storeFile + ".tmp", storeFile + ".new", deviceFile + ".tmp", onboardingFile, onboardingFile + ".tmp", agentFile, agentFile + ".tmp":
 			continue
 		case objectsDir:
 			if store { // Create makes it after the store
@@ -115,7 +115,7 @@ func Vacant(dir string) error {
 // bare returns nil if nothing has happened in a store since Create made it.
 func bare(path string) error {
 	lost := fmt.Errorf("%w: there is a vault's %s, and its %s is gone", ErrDamaged, storeFile, deviceFile)
-	db, err := store.Open(path, store.Options{MustExist: true})
+	db, err := openStore(path, false)
 	switch {
 	case errors.Is(err, store.ErrInUse):
 		return fmt.Errorf("%w: %s", ErrInUse, path)

@@ -15,38 +15,31 @@ const schemaVersion = 2
 // is written to one whose layout this program does not know.
 func openStore(path string, noSync bool) (*store.DB, error) {
 	o := store.Options{NoSync: noSync, MustExist: true}
-	db, err := store.Open(path, o)
-	if err != nil {
-		return nil, err
-	}
-	version, err := layoutOf(db)
-	if err == nil && version == schemaVersion {
-		return db, nil
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return nil, err
-	}
-	if version > schemaVersion {
-		return nil, fmt.Errorf("the store has layout %d, this program knows %d: use a newer kist", version, schemaVersion)
-	}
-	// Cut off before the version is set, it finds no old log the next time.
-	if err := store.Convert(path, o, ""); err != nil {
-		return nil, err
-	}
-	if db, err = store.Open(path, o); err != nil {
-		return nil, err
-	}
-	err = db.Update(func(tx *store.Tx) error {
-		b := tx.Bucket(bucketMeta)
-		if b == nil {
-			return fmt.Errorf("%w: it has lost a bucket", store.ErrDamaged)
+	for converted := false; ; converted = true {
+		db, err := store.Open(path, o)
+		if err != nil {
+			return nil, err
 		}
-		return b.Put(metaVersion, []byte{schemaVersion})
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		version, err := layoutOf(db)
+		switch {
+		case err != nil:
+		case version == schemaVersion:
+			return db, nil
+		case version > schemaVersion:
+			err = fmt.Errorf("the store has layout %d, this program knows %d: use a newer kist", version, schemaVersion)
+		case converted:
+			err = fmt.Errorf("%w: it says that it has layout %d, and has not", store.ErrDamaged, version)
+		}
+		if err = errors.Join(err, db.Close()); err != nil {
+			return nil, err
+		}
+		err = store.Convert(path, o, "", func(tx *store.Tx) error {
+			return tx.Bucket(bucketMeta).Put(metaVersion, []byte{schemaVersion})
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	return db, nil
 }
 
 func layoutOf(db *store.DB) (version byte, err error) {

@@ -1,8 +1,11 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"maps"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/internal/testonly"
 )
 
 // age makes a store's log what it was in the first layout. It had no leaves in the tree
@@ -102,7 +106,7 @@ func TestConvertAnyState(t *testing.T) {
 		if maps.Equal(want, everything(t, db.Path())) {
 			t.Fatalf("%s: it has not aged", what)
 		}
-		fatal(t, store.Convert(db.Path(), store.Options{NoSync: true}, ""))
+		fatal(t, store.Convert(db.Path(), store.Options{NoSync: true}, "", nil))
 		if got := everything(t, db.Path()); !maps.Equal(want, got) {
 			t.Errorf("%s: want − got +:\n%s", what, cmp.Diff(want, got))
 		}
@@ -176,7 +180,7 @@ func TestConvertSpoiltExcerpt(t *testing.T) {
 		return b.Put(append([]byte{}, k...), header)
 	}))
 	fatal(t, db.Close())
-	fatal(t, store.Convert(path, store.Options{}, ""))
+	fatal(t, store.Convert(path, store.Options{}, "", nil))
 	s, err := store.Open(path, store.Options{})
 	fatal(t, err)
 	h.view(s, func(l *store.Log) error {
@@ -223,9 +227,32 @@ func TestConvertFlippedKeys(t *testing.T) {
 			if !flipped {
 				break
 			}
-			if err := store.Convert(path, store.Options{NoSync: true}, ""); err != nil && !errors.Is(err, store.ErrDamaged) {
+			if err := store.Convert(path, store.Options{NoSync: true}, "", nil); err != nil && !errors.Is(err, store.ErrDamaged) {
 				t.Errorf("%s, bit %d: %v", name, bit, err)
 			}
 		}
+	}
+}
+
+// An element that is out of order is damage, which converting does not hide by putting it
+// in order: its key was another.
+func TestConvertDisorder(t *testing.T) {
+	h := newHistory(t, 5)
+	h.update(h.db, func(_ *store.Log, tx *store.Tx) error {
+		b, err := tx.CreateBucket("other")
+		for i := range 2000 {
+			fatal(t, b.Put(fmt.Appendf(nil, "element %04d", i), []byte{1}))
+		}
+		return err
+	})
+	path := closed(t, h.db)
+	age(t, path)
+	file, err := os.ReadFile(path)
+	fatal(t, err)
+	fatal(t, os.WriteFile(path, bytes.ReplaceAll(file, []byte("element 1050"), []byte("element 3050")), 0o600))
+	testonly.ShallowOpen = true
+	defer func() { testonly.ShallowOpen = false }()
+	if err := store.Convert(path, store.Options{}, "", nil); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("%v, want ErrDamaged", err)
 	}
 }

@@ -19,7 +19,10 @@ import (
 // sums is the name of the bucket, "" for none, in which a secondary had what the
 // commits of its logs take: in it, a bucket for each log, named by what follows the
 // first slash of the log's name, commit ID u64: bytes u64. It becomes part of the logs.
-func Convert(path string, o Options, sums string) error {
+//
+// mark, if not nil, changes the new store before it takes the place of the old one, so
+// that the store can say which layout it has.
+func Convert(path string, o Options, sums string, mark func(*Tx) error) error {
 	_, _, err := rewrite(path, o, func(dst *bbolt.DB, src *DB) error {
 		return src.bolt.View(func(from *bbolt.Tx) error {
 			root := from.Cursor().Bucket()
@@ -31,7 +34,10 @@ func Convert(path string, o Options, sums string) error {
 			if err := c.bucket(root, sums); err != nil {
 				return err
 			}
-			return c.commit()
+			if err := c.commit(); err != nil || mark == nil {
+				return err
+			}
+			return dst.Update(func(b *bbolt.Tx) error { return mark(&Tx{bolt: b}) })
 		})
 	})
 	return err
@@ -83,7 +89,12 @@ type conversion struct {
 
 // bucket copies what is in a bucket to the one at path, but for a bucket of one name.
 func (c *conversion) bucket(src *bbolt.Bucket, but string) error {
+	var last []byte
 	return src.ForEach(func(k, v []byte) error {
+		if last != nil && bytes.Compare(k, last) <= 0 {
+			return fmt.Errorf("%w: bucket %q is out of order", ErrDamaged, bytes.Join(c.path, []byte("/")))
+		}
+		last = k
 		if v != nil {
 			return c.put(k, v)
 		}
@@ -96,7 +107,9 @@ func (c *conversion) bucket(src *bbolt.Bucket, but string) error {
 		}
 		var err error
 		if isOldLog(in) {
-			err = c.log(in, c.sumsOf(string(k)))
+			if err = c.log(in, c.sumsOf(string(k))); err != nil {
+				err = fmt.Errorf("%s: %w", k, err)
+			}
 		} else {
 			err = c.bucket(in, "")
 		}
@@ -150,7 +163,7 @@ func (c *conversion) log(old, sums *bbolt.Bucket) error {
 	}
 	all = append(all, leaves)
 	if sums != nil {
-		all = append(all, &source{c: sums.Cursor(), size: 8, key: func(k []byte) []byte { return slices.Concat([]byte{kindCommit}, k, []byte{partSum}) }})
+		all = append(all, &source{name: "sums", c: sums.Cursor(), size: 8, key: func(k []byte) []byte { return slices.Concat([]byte{kindCommit}, k, []byte{partSum}) }})
 	}
 	if err := c.merge(all); err != nil {
 		return err
@@ -189,6 +202,7 @@ func ownSources(old *bbolt.Bucket) []*source {
 
 // A source gives the elements of an old bucket under their new keys, which ascend.
 type source struct {
+	name  string
 	c     *bbolt.Cursor
 	size  int                   // of its keys; Any: they differ
 	key   func(k []byte) []byte // nil: it is not one of these
@@ -199,16 +213,16 @@ type source struct {
 }
 
 func sourceOf(old *bbolt.Bucket, name string, size int, key func(k []byte) []byte) *source {
-	s := &source{size: size, key: key}
+	s := &source{name: name, size: size, key: key}
 	if b := old.Bucket([]byte(name)); b != nil {
 		s.c = b.Cursor()
 	}
 	return s
 }
 
-func (s *source) next() {
+func (s *source) next() error {
 	if s.k = nil; s.c == nil {
-		return
+		return nil
 	}
 	for s.k == nil {
 		var k []byte
@@ -219,10 +233,10 @@ func (s *source) next() {
 			s.begun = true
 		}
 		if k == nil {
-			return
+			return nil
 		}
 		if s.size != Any && len(k) != s.size {
-			panic(misshapen("a log of the first layout"))
+			return fmt.Errorf("%w: an element of bucket %q", ErrDamaged, s.name)
 		}
 		if s.k = s.key(k); s.k == nil || s.value == nil {
 			continue
@@ -231,13 +245,16 @@ func (s *source) next() {
 			s.k = nil
 		}
 	}
+	return nil
 }
 
 // merge writes what the sources give, in the order of the keys. What two give must be
 // the same.
 func (c *conversion) merge(sources []*source) error {
 	for _, s := range sources {
-		s.next()
+		if err := s.next(); err != nil {
+			return err
+		}
 	}
 	var lastKey, lastValue []byte
 	for {
@@ -252,14 +269,16 @@ func (c *conversion) merge(sources []*source) error {
 		}
 		switch order := bytes.Compare(lastKey, first.k); {
 		case order > 0 || order == 0 && !bytes.Equal(lastValue, first.v):
-			return fmt.Errorf("%w: a log of the first layout, at %x", ErrDamaged, first.k)
+			return fmt.Errorf("%w: bucket %q is out of order, or says what another does not", ErrDamaged, first.name)
 		case order < 0:
 			if err := c.put(first.k, first.v); err != nil {
 				return err
 			}
 		}
 		lastKey, lastValue = first.k, first.v
-		first.next()
+		if err := first.next(); err != nil {
+			return err
+		}
 	}
 }
 

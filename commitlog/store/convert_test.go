@@ -100,7 +100,7 @@ func everything(t *testing.T, path string) map[string]string {
 // present one, and once it is that, it stays.
 func TestConvert(t *testing.T) {
 	path := layout1(t)
-	fatal(t, store.Convert(path, store.Options{}, "sizes"))
+	fatal(t, store.Convert(path, store.Options{}, "sizes", nil))
 	want := newHistory(t, 77).layouts(func(tx *store.Tx, log string, id commitlog.CommitID, n uint64) {
 		l, err := tx.Log(log)
 		fatal(t, err)
@@ -113,14 +113,14 @@ func TestConvert(t *testing.T) {
 	db, err := store.Open(path, store.Options{})
 	fatal(t, err)
 	fatal(t, db.Check())
-	if err := store.Convert(path, store.Options{}, "sizes"); !errors.Is(err, store.ErrInUse) {
+	if err := store.Convert(path, store.Options{}, "sizes", nil); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("converting a store in use: %v", err)
 	}
 	fatal(t, db.Close())
 
 	before, err := os.Stat(path)
 	fatal(t, err)
-	fatal(t, store.Convert(path, store.Options{}, "sizes"))
+	fatal(t, store.Convert(path, store.Options{}, "sizes", nil))
 	after, err := os.Stat(path)
 	fatal(t, err)
 	if !os.SameFile(before, after) {
@@ -133,7 +133,7 @@ func TestConvertCutOff(t *testing.T) {
 	defer func() { durable.Hook = nil }()
 	old := everything(t, layout1(t))
 	path := layout1(t)
-	fatal(t, store.Convert(path, store.Options{}, "sizes"))
+	fatal(t, store.Convert(path, store.Options{}, "sizes", nil))
 	converted := everything(t, path)
 	for stop := 0; ; stop++ {
 		path, n := layout1(t), 0
@@ -143,7 +143,7 @@ func TestConvertCutOff(t *testing.T) {
 			}
 			return nil
 		}
-		err := store.Convert(path, store.Options{}, "sizes")
+		err := store.Convert(path, store.Options{}, "sizes", nil)
 		durable.Hook = nil
 		if err == nil {
 			if stop < 2 {
@@ -154,7 +154,7 @@ func TestConvertCutOff(t *testing.T) {
 		if got := everything(t, path); !maps.Equal(got, old) && !maps.Equal(got, converted) {
 			t.Fatalf("cut off at step %d: neither the old store nor the new one", stop)
 		}
-		fatal(t, store.Convert(path, store.Options{}, "sizes"))
+		fatal(t, store.Convert(path, store.Options{}, "sizes", nil))
 		if got := everything(t, path); !maps.Equal(got, converted) {
 			t.Fatalf("cut off at step %d, and done again: %s", stop, cmp.Diff(converted, got))
 		}
@@ -172,7 +172,7 @@ func TestConvertDamaged(t *testing.T) {
 		}))
 		fatal(t, db.Close())
 		before := everything(t, path)
-		if err := store.Convert(path, store.Options{}, "sizes"); !errors.Is(err, store.ErrDamaged) {
+		if err := store.Convert(path, store.Options{}, "sizes", nil); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("%s: %v, want ErrDamaged", name, err)
 		}
 		if after := everything(t, path); !maps.Equal(before, after) {

@@ -21,7 +21,7 @@ const oldTenant = 8
 // UpgradeLogs brings an engine's directory from the second version of its layout to the
 // third, which keeps a log in one bucket.
 func UpgradeLogs(dir string) error {
-	err := store.Convert(filepath.Join(dir, StoreFile), Options{}, "sizes")
+	err := store.Convert(filepath.Join(dir, StoreFile), Options{}, "sizes", nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
