@@ -30,8 +30,7 @@ type Retirement struct {
 func (r Retirement) Place() []byte { return retiredKey(r.By, r.ID)[1:] }
 
 // EachRetired calls fn for what commits have ended, in the order of those commits,
-// after a place (nil: from the first on), until fn returns false or an error. fn may
-// drop blobs.
+// after a place (nil: from the first on), until fn returns false or an error.
 func (l *Log) EachRetired(after []byte, fn func(r Retirement) (more bool, err error)) error {
 	from := append([]byte{kindRetired}, after...)
 	return l.all.ScanPrefix([]byte{kindRetired}, from, func(k, v []byte) (bool, error) {

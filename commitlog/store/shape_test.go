@@ -49,3 +49,37 @@ func TestAuthorGone(t *testing.T) {
 		fatal(t, db.Close())
 	}
 }
+
+// What is read backwards has its shape as well.
+func TestShapeBackwards(t *testing.T) {
+	h := newHistory(t, 3)
+	for h.size() < 60 {
+		h.grow()
+	}
+	for _, s := range h.signers {
+		if s.seq == 0 {
+			continue
+		}
+		path := closed(t, h.wholeAt(h.size()))
+		spoil(t, path, func(b *bbolt.Bucket) {
+			last := append([]byte("a"), s.id[:]...)
+			last = append(last, 0, 0, 0, 0, 0, 0, 0, byte(s.seq))
+			if b.Get(last) == nil {
+				t.Fatal("no such number")
+			}
+			fatal(t, b.Put(last, []byte{1}))
+		})
+		db, err := store.Open(path, store.Options{})
+		fatal(t, err)
+		err = db.View(func(tx *store.Tx) error {
+			l, err := tx.Log(logName)
+			fatal(t, err)
+			_, err = l.Comes(l.Size())
+			return err
+		})
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("device %v: %v, want ErrDamaged", s.id, err)
+		}
+		fatal(t, db.Close())
+	}
+}

@@ -375,6 +375,7 @@ func (b *Bucket) Last(prefix []byte) (key, value []byte) {
 func (b *Bucket) ScanBack(prefix []byte, fn func(key, value []byte) (bool, error)) error {
 	c := b.bolt().Cursor()
 	for k, v := last(c, prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+		b.look(k, v)
 		more, err := fn(k, v)
 		if err != nil || !more {
 			return err
