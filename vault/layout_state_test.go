@@ -66,7 +66,8 @@ func contains(err error, text string) bool { return err != nil && strings.Contai
 // A store has the present layout and says so, or neither, wherever converting it is cut
 // off: an earlier program refuses the one and reads the other.
 func TestOpenLayout1CutOff(t *testing.T) {
-	defer func() { durable.Hook = nil }()
+	others := durable.Hook // of the tests of crashes
+	defer func() { durable.Hook = others }()
 	for stop := 0; ; stop++ {
 		dir, n := copyLayout1(t), 0
 		durable.Hook = func(durable.Op, bool, string) error {
@@ -76,7 +77,7 @@ func TestOpenLayout1CutOff(t *testing.T) {
 			return nil
 		}
 		db, err := openStore(filepath.Join(dir, storeFile), false)
-		durable.Hook = nil
+		durable.Hook = others
 		if err == nil {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)

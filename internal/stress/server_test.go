@@ -228,6 +228,29 @@ func (s *server) descriptors() int {
 	return len(entries)
 }
 
+// sessions returns how many devices are signed in, as the server counts them.
+func (s *server) sessions() (n int) {
+	s.t.Helper()
+	c := http.Client{Timeout: timeout, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.data, "admin.sock"))
+		},
+	}}
+	r, err := c.Get("http://kistd/metrics")
+	fatal(s.t, err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	fatal(s.t, err)
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "kistd_sessions %d", &n); err == nil {
+			return n
+		}
+	}
+	s.t.Fatalf("no number of sessions in its metrics: %s", text)
+	return 0
+}
+
 // quiet waits until the process has no more descriptors open than before.
 func (s *server) quiet(before int) {
 	s.t.Helper()
