@@ -11,6 +11,21 @@ import (
 	"github.com/kistvault/kist/keys"
 )
 
+// grown returns a history, and who has signed in it.
+func grown(t *testing.T) (h *history, signers []*signer) {
+	t.Helper()
+	h = newHistory(t, 3)
+	for h.size() < 60 {
+		h.grow()
+	}
+	for _, s := range h.signers {
+		if s.seq > 0 {
+			signers = append(signers, s)
+		}
+	}
+	return h, signers
+}
+
 // spoil changes what is in a log's bucket behind the store's back.
 func spoil(t *testing.T, path string, fn func(b *bbolt.Bucket)) {
 	t.Helper()
@@ -23,14 +38,8 @@ func spoil(t *testing.T, path string, fn func(b *bbolt.Bucket)) {
 // Whose commits are there, of him the log knows the keys: the element that says them
 // stands behind these commits, and that it is gone is noticed.
 func TestAuthorGone(t *testing.T) {
-	h := newHistory(t, 3)
-	for h.size() < 60 {
-		h.grow()
-	}
-	for _, s := range h.signers {
-		if s.seq == 0 {
-			continue
-		}
+	h, signers := grown(t)
+	for _, s := range signers {
 		db := h.wholeAt(h.size())
 		fatal(t, db.Close())
 		spoil(t, db.Path(), func(b *bbolt.Bucket) {
@@ -52,14 +61,8 @@ func TestAuthorGone(t *testing.T) {
 
 // What is read backwards has its shape as well.
 func TestShapeBackwards(t *testing.T) {
-	h := newHistory(t, 3)
-	for h.size() < 60 {
-		h.grow()
-	}
-	for _, s := range h.signers {
-		if s.seq == 0 {
-			continue
-		}
+	h, signers := grown(t)
+	for _, s := range signers {
 		path := closed(t, h.wholeAt(h.size()))
 		spoil(t, path, func(b *bbolt.Bucket) {
 			last := append([]byte("a"), s.id[:]...)
