@@ -161,7 +161,9 @@ large one. No key is needed, and nothing is changed. Names and contents the serv
 cannot read; that they are the ones that were sent, it can tell.
 
 Beside a server that runs, everything else goes on. Otherwise, as for a backup,
-every page of the store is read, too.
+every page of the store is read, too. What an earlier program has stored is
+brought up to date first, and what was there before is put aside, as when the
+server starts.
 
 Exit status 9 says that something is not as it was written.`,
 		Example: `  kistd verify --data /var/lib/kistd
