@@ -332,10 +332,12 @@ func TestAddresses(t *testing.T) {
 func TestContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent, l := secondarytest.NewPipe(), secondarytest.NewPipe()
-		accepted := make(chan net.Conn, 1)
+		accepted := make(chan net.Conn, 2)
 		go func() { // accepts and says nothing
-			c, _ := silent.Accept()
-			accepted <- c
+			for range cap(accepted) {
+				c, _ := silent.Accept()
+				accepted <- c
+			}
 		}()
 		release := make(chan struct{})
 		f := newFakeOn(t, l, func([]byte) []byte { // takes HELLO and says nothing
@@ -349,14 +351,22 @@ func TestContext(t *testing.T) {
 		} {
 			s := f.Server
 			s.NetDial = dial
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			began := time.Now()
-			_, err := client.Dial(ctx, s, client.Owner(rawvault.New().Authority))
-			cancel()
-			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond {
-				t.Errorf("%s: %v after %v, want DeadlineExceeded at once", name, err, took)
+			for _, want := range []error{context.DeadlineExceeded, context.Canceled} {
+				ctx, cancel := context.WithCancel(t.Context())
+				if want == context.DeadlineExceeded {
+					ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+				} else {
+					time.AfterFunc(100*time.Millisecond, cancel)
+				}
+				began := time.Now()
+				_, err := client.Dial(ctx, s, client.Owner(rawvault.New().Authority))
+				cancel()
+				if took := time.Since(began); !errors.Is(err, want) || took != 100*time.Millisecond {
+					t.Errorf("%s: %v after %v, want %v at once", name, err, took, want)
+				}
 			}
 		}
+		(<-accepted).Close()
 		(<-accepted).Close()
 	})
 }

@@ -145,12 +145,16 @@ func dial(ctx context.Context, s Server) (*line, error) {
 		connect = new(net.Dialer).DialContext
 	}
 	l := &line{url: url, count: new(counters)}
+	unwatch := func() bool { return true }
 	dialer := websocket.Dialer{
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := connect(ctx, network, addr)
+		NetDialContext: func(dialing context.Context, network, addr string) (net.Conn, error) {
+			c, err := connect(dialing, network, addr)
 			if err != nil {
 				return nil, err
 			}
+			// The library reads the answer to the upgrade to its end or its deadline,
+			// and not to ctx's end.
+			unwatch = context.AfterFunc(ctx, func() { c.Close() })
 			return countingConn{c, l.count}, nil
 		},
 		TLSClientConfig: &tls.Config{
@@ -166,6 +170,7 @@ func dial(ctx context.Context, s Server) (*line, error) {
 		WriteBufferSize:  64 << 10,
 	}
 	ws, resp, err := dialer.DialContext(ctx, url, nil)
+	unwatch() // where it is too late, the line is closed, and what comes next finds it so
 	if resp != nil {
 		l.name = resp.Header.Get(wire.ConnHeader)
 	}
