@@ -1,6 +1,9 @@
 package vaulttest
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -74,15 +77,39 @@ func copyDir(t testing.TB, to, from string) {
 		if e.IsDir() {
 			return os.MkdirAll(filepath.Join(to, rel), 0o700)
 		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+		return copyFile(filepath.Join(to, rel), path)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// copyFile copies a file and leaves holes where it holds nothing, as the store of a
+// secondary does for the most part.
+func copyFile(to, from string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	size, block, nothing := int64(0), make([]byte, 32<<10), make([]byte, 32<<10)
+	for err == nil {
+		var n int
+		if n, err = io.ReadFull(r, block); !bytes.Equal(block[:n], nothing[:n]) {
+			if _, err := w.WriteAt(block[:n], size); err != nil {
+				return errors.Join(err, w.Close())
+			}
+		}
+		size += int64(n)
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = w.Truncate(size)
+	}
+	return errors.Join(err, w.Close())
 }
 
 // New returns a device that is not admitted to the vault yet, as a restore begins
