@@ -252,9 +252,13 @@ func (p *patient) broken() map[string][]byte {
 
 func TestF44CutAndZeroed(t *testing.T) {
 	p := newPatient(t)
-	for what, b := range p.broken() {
+	broken := p.broken()
+	for i, what := range slices.Sorted(maps.Keys(broken)) {
+		if i%sample != 0 {
+			continue
+		}
 		for _, shallow := range []bool{false, true} {
-			p.spoil(t, b, shallow, func() { p.look(t, what, true) })
+			p.spoil(t, broken[what], shallow, func() { p.look(t, what, true) })
 		}
 	}
 }
