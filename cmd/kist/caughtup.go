@@ -44,12 +44,16 @@ func (h *held) keepInStep(ctx context.Context, say func(*vault.Alarm)) error {
 		quiet := looking && stood != nil
 		err = h.v.Run(ctx, vault.SyncOptions{Progress: func(p vault.Progress) {
 			if p.State == vault.StateLive && stood != nil {
-				if passed, _ := caughtUp(ctx, h.v, stood); passed != nil { // else a reset, or the person
+				passed, err := caughtUp(ctx, h.v, stood)
+				if passed != nil { // else a reset, or the person
 					say(passed)
 				}
-				stood = nil
+				if passed != nil || err == nil { // else it is looked up at the next progress
+					stood = nil
+				}
+				quiet = false
 			}
-			if quiet = quiet && stood != nil && (!p.End || p.State == vault.StateAlarm); !quiet {
+			if quiet = quiet && (!p.End || p.State == vault.StateAlarm); !quiet {
 				h.states.tell(p)
 			}
 		}})
