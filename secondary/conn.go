@@ -35,6 +35,8 @@ type conn struct {
 	vault    atomic.Pointer[keys.VaultID] // that the device is signed in to; nil: none yet
 	buf      []byte                       // the writer's: the frame that it writes
 	reserved bool                         // the writer's: there is room for what it sends
+	resume   time.Time                    // the writer's: it has sent so much that it waits until then
+	pacer    *time.Timer                  // the writer's: wakes it then; nil: never had to
 	ready    chan struct{}                // holds a token when the session may have something to send
 	done     chan struct{}                // closed by the writer when it ends
 }
@@ -120,7 +122,7 @@ func (c *conn) serve() error {
 		}
 		c.server.counts.received.Add(uint64(len(frame)))
 		if signedIn {
-			c.pause()
+			c.pause(len(frame))
 		}
 		came := time.Now()
 		replies := c.session.Handle(c.server.ctx, frame)
@@ -144,25 +146,6 @@ func (c *conn) serve() error {
 			c.say(m)
 		}
 		c.wake()
-	}
-}
-
-// longestPause bounds how long a message is left lying before it is read.
-const longestPause = time.Second
-
-// pause waits where the vault's sessions send more than they may: the next message
-// is not read before, and in the end the sender waits.
-func (c *conn) pause() {
-	s := c.server
-	wait := s.messages.charge(c.session.vault(), s.config.Now())
-	if wait == 0 {
-		return
-	}
-	timer := time.NewTimer(min(wait, longestPause))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.done:
 	}
 }
 
@@ -218,6 +201,9 @@ func (c *conn) write() {
 		if err != nil {
 			c.frames.Close() // the reader ends too
 			return
+		}
+		if vault := c.vault.Load(); vault != nil {
+			c.sent(*vault, len(c.buf))
 		}
 		if final {
 			c.frames.Goodbye(isError && e.Code == wire.CodeProtocol)
@@ -278,7 +264,7 @@ func (c *conn) news() wire.Message {
 		if m := c.session.word(); m != nil {
 			return m
 		}
-		if !c.session.due() {
+		if !c.session.due() || !c.mayGoOn() {
 			return nil
 		}
 		if c.reserved = c.server.outgoing.reserve(c); !c.reserved {
@@ -299,6 +285,9 @@ func (c *conn) gone() {
 	}
 	c.out.end()
 	c.unread.end()
+	if c.pacer != nil {
+		c.pacer.Stop()
+	}
 }
 
 // release gives back what was reserved.

@@ -115,11 +115,11 @@ func (s *Server) WriteMetrics(w *metrics.Writer) {
 			f.Add(float64(c.errors[code].Load()), "code", strconv.Itoa(int(code)), "meaning", err.Error())
 		}
 	}
-	f = w.Counters("kistd_limits_total", "Times that a limit was met: of an address (knocks, connects, creates), of a vault (messages, scans, sessions, quota), or of the server (memory).")
+	f = w.Counters("kistd_limits_total", "Times that a limit was met: of an address (knocks, connects, creates), of a vault (messages, scans, sessions, quota, and, of its bandwidth, upload and download), or of the server (memory).")
 	for _, l := range []struct {
 		name string
 		met  *atomic.Uint64
-	}{{"knocks", &s.knocks.met}, {"connects", &s.connects.met}, {"creates", &s.creates.met}, {"messages", &s.messages.met}, {"scans", &s.scans.met}, {"sessions", &c.sessions}, {"quota", &c.quota}, {"memory", &s.budget.met}} {
+	}{{"knocks", &s.knocks.met}, {"connects", &s.connects.met}, {"creates", &s.creates.met}, {"messages", &s.messages.met}, {"scans", &s.scans.met}, {"sessions", &c.sessions}, {"quota", &c.quota}, {"upload", &s.bandwidth.in.met}, {"download", &s.bandwidth.out.met}, {"memory", &s.budget.met}} {
 		f.Add(float64(l.met.Load()), "limit", l.name)
 	}
 	f = w.Counters("kistd_compactions_total", "Compactions, of all vaults.")

@@ -28,6 +28,11 @@ type Limits struct {
 	Messages Rate // of a vault's sessions: more are read later. 0: 5,000 a second, 20,000 at once
 	Scans    Rate // requests that read all that is live in a vault, each worth one, and one more for every 10,000 commits. 0: 1 a second, 1,000 at once
 	Sessions int  // of a vault at a time. 0: 256, which is more than it can have devices; negative: no limit
+	// Bandwidth is in bytes that a vault's devices send, and as many that they are sent:
+	// more are read, and sent, later. 0: no limit. The least that serves is 256 KiB a
+	// second: below that a large commit takes longer than a device waits. Burst 0: what
+	// four seconds bring, and at least 2 MiB, which is more than any frame has.
+	Bandwidth Rate
 }
 
 func (l Limits) withDefaults() Limits {
@@ -37,6 +42,9 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Messages, Rate{5000, 20_000})
 	setDefault(&l.Scans, Rate{1, 1000})
 	setDefault(&l.Sessions, 256)
+	if b := &l.Bandwidth; b.Burst == 0 {
+		b.Burst = max(int(4*b.PerSecond), 2<<20)
+	}
 	return l
 }
 
@@ -48,8 +56,9 @@ const maxBuckets = 1 << 16
 // be remembered. Beyond maxBuckets keys it forgets any, so memory is bounded, and
 // whoever has that many addresses meets the limit of all connections.
 type buckets[K comparable] struct {
-	step  time.Duration // between two tokens; 0: no limit
-	depth time.Duration // to fill an empty bucket
+	token float64       // between two tokens, in nanoseconds
+	depth time.Duration // to fill an empty bucket; 0: no limit
+	debt  time.Duration // that a key can run into, where it is charged
 
 	mu    sync.Mutex
 	full  map[K]time.Time
@@ -61,11 +70,15 @@ type buckets[K comparable] struct {
 func newBuckets[K comparable](r Rate) *buckets[K] {
 	b := &buckets[K]{full: make(map[K]time.Time)}
 	if r.PerSecond > 0 {
-		b.step = time.Duration(float64(time.Second) / r.PerSecond)
-		b.depth = b.step * time.Duration(max(r.Burst, 1))
+		b.token = float64(time.Second) / r.PerSecond
+		b.depth = b.worth(max(r.Burst, 1))
+		b.debt = b.depth
 	}
 	return b
 }
+
+// worth returns the time that n tokens take to come.
+func (b *buckets[K]) worth(n int) time.Duration { return time.Duration(b.token * float64(n)) }
 
 // take takes n tokens and returns 0. Where there are fewer, it takes none and returns
 // how long that stays so. More than a full bucket has are as many as that.
@@ -73,20 +86,23 @@ func (b *buckets[K]) take(k K, now time.Time, n int) (wait time.Duration) {
 	return b.use(k, now, n, false)
 }
 
-// charge takes a token, and returns how long to wait until it is there.
-func (b *buckets[K]) charge(k K, now time.Time) (wait time.Duration) { return b.use(k, now, 1, true) }
+// charge takes n tokens, and returns how long to wait until they are there: whoever is
+// charged later waits longer.
+func (b *buckets[K]) charge(k K, now time.Time, n int) (wait time.Duration) {
+	return b.use(k, now, n, true)
+}
 
 func (b *buckets[K]) use(k K, now time.Time, n int, always bool) (wait time.Duration) {
-	if b.step == 0 {
+	if b.depth == 0 {
 		return 0
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	full, known := b.full[k]
-	if full.Before(now) || full.After(now.Add(2*b.depth)) { // or the clock was set back
+	if full.Before(now) || full.After(now.Add(b.depth+b.debt)) { // or the clock was set back
 		full = now
 	}
-	full = full.Add(min(b.step*time.Duration(n), b.depth))
+	full = full.Add(min(b.worth(n), b.depth))
 	wait = max(0, full.Sub(now)-b.depth)
 	if wait > 0 {
 		b.met.Add(1)

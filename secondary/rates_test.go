@@ -35,7 +35,7 @@ func TestBuckets(t *testing.T) {
 	take("a", 0)
 
 	for i, want := range []time.Duration{0, 0, 0, 500, 1000, 1500} {
-		if got := b.charge("c", now); got != want*time.Millisecond {
+		if got := b.charge("c", now, 1); got != want*time.Millisecond {
 			t.Errorf("charge %d: wait %v, want %v ms", i, got, want)
 		}
 	}

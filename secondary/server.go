@@ -36,6 +36,7 @@ type Server struct {
 
 	knocks, connects, creates *buckets[netip.Addr]
 	messages, scans           *buckets[keys.VaultID]
+	bandwidth                 bandwidth
 	outgoing                  outgoing
 	budget                    budget
 
@@ -82,7 +83,8 @@ func New(c Config) (*Server, error) {
 		knocks:   newBuckets[netip.Addr](knocks(config.Limits.Connects)),
 		connects: newBuckets[netip.Addr](config.Limits.Connects), creates: newBuckets[netip.Addr](config.Limits.Creates),
 		messages: newBuckets[keys.VaultID](config.Limits.Messages), scans: newBuckets[keys.VaultID](config.Limits.Scans),
-		conns: make(map[*conn]struct{}), from: make(map[netip.Addr]int),
+		bandwidth: newBandwidth(config.Limits.Bandwidth),
+		conns:     make(map[*conn]struct{}), from: make(map[netip.Addr]int),
 		budget: budget{max: config.ClientBytes},
 		sick:   make(chan struct{}, 1),
 	}, nil

@@ -15,7 +15,7 @@ import (
 
 // check looks at the settings before anything is touched.
 func (c *config) check() error {
-	if err := errors.Join(c.needData(), c.needRetention(), c.needSessions(), c.needClientMemory()); err != nil {
+	if err := errors.Join(c.needData(), c.needRetention(), c.needSessions(), c.needClientMemory(), c.needBandwidth()); err != nil {
 		return err
 	}
 	if c.deleted == 0 {

@@ -337,6 +337,8 @@ func TestRefusals(t *testing.T) {
 		"no retention":            {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "0"), exitUsage, "--retention"},
 		"endless retention":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "4000000000"), exitUsage, "--retention"},
 		"endlessly deleted":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--deleted", "4000000000"), exitUsage, "--deleted"},
+		"a trickle":               {serve("--data", dir, "--listen", "127.0.0.1:0", "--vault-bandwidth", "255KiB"), exitUsage, "--vault-bandwidth: at least 256KiB"},
+		"too little memory":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--client-memory", "31MiB"), exitUsage, "--client-memory: at least 32MiB"},
 		"compact, no retention":   {[]string{"compact", "--data", dir, "--retention", "0"}, exitUsage, "--retention"},
 		"compact, no data":        {[]string{"compact"}, exitUsage, "--data"},
 		"compact, no directory":   {[]string{"compact", "--data", never}, exitNone, never},

@@ -181,6 +181,14 @@ func (c *config) needClientMemory() error {
 	return nil
 }
 
+// needBandwidth checks that setting.
+func (c *config) needBandwidth() error {
+	if c.bandwidth != 0 && c.bandwidth < minBandwidth || c.bandwidth > math.MaxInt/8 {
+		return usagef("%s: at least 256KiB, or 0 for no limit: with less a device takes a large commit for lost before it has it", c.name("vault-bandwidth"))
+	}
+	return nil
+}
+
 // maxDays is as long as anything can be kept, or be good for: a hundred years, which
 // every clock and format here can count.
 const maxDays = 36_500

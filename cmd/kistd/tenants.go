@@ -21,7 +21,7 @@ type tenantLimits struct {
 	quotaDevices              uint32
 	sessions                  uint32
 	addressConns, addressRate uint32
-	clientMemory              uint64
+	clientMemory, bandwidth   uint64
 }
 
 // What a vault may have on a server that is open to everybody, where nothing is set: it
@@ -31,6 +31,10 @@ const (
 	openBytes   = 1 << 30
 	openCommits = 1_000_000
 )
+
+// minBandwidth moves the largest commit within the time after which a device takes an
+// answer for lost.
+const minBandwidth = 256 << 10
 
 // Bytes that are held for clients: without a setting, and the fewest that hold what one
 // of them may send.
@@ -59,6 +63,9 @@ func (c *config) tenants(t *settings.Table) {
 	t.Add("client-memory", settings.Size(&c.clientMemory, defaultClientMemory),
 		"`SIZE` of all that devices have half sent, or not read yet, at least 32MiB",
 		"It is held in memory, which needs about twice as much for it. Where it is used up, who has held much for long is cut off, and others are told to come back: devices do both by themselves, and lose nothing.")
+	t.Add("vault-bandwidth", settings.Size(&c.bandwidth, 0),
+		"`SIZE` that a vault's devices together may send in a second, and as much that they may be sent, in the long run, at least 256KiB",
+		"0 is no limit. After a rest a vault may take four times as much at once. Who wants more is served more slowly.")
 	t.Add("address-connections", settings.Number(&c.addressConns, 256),
 		"`NUMBER` of connections that one address may have open", "0 is no limit. For IPv6 the first 64 bits are the address; this machine is not limited.")
 	t.Add("address-rate", settings.Number(&c.addressRate, 10),
@@ -79,6 +86,7 @@ func (c *config) quota() engine.Quota {
 
 func (l *tenantLimits) limits() secondary.Limits {
 	out := secondary.Limits{Conns: int(l.addressConns), Connects: secondary.Rate{PerSecond: float64(l.addressRate), Burst: 30 * int(l.addressRate)}}
+	out.Bandwidth.PerSecond = float64(l.bandwidth)
 	if l.addressConns == 0 {
 		out.Conns = -1
 	}
