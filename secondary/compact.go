@@ -94,7 +94,7 @@ func (s *Server) tidy(ctx context.Context) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.Logger.Error("removing what is left over", "err", err)
 	}
-	if err == nil && gone != (engine.Tidied{}) {
+	if gone != (engine.Tidied{}) {
 		c.Logger.Info("removed what was left over", "objects", gone.Objects, "bytes", gone.Bytes, "invites", gone.Invites)
 	}
 	if gone.Objects > 0 {

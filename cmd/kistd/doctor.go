@@ -76,6 +76,9 @@ func (x *examination) all(ctx context.Context, client *admin.Client, fix bool) e
 		return err
 	}
 	x.disk()
+	if state.Damaged != "" {
+		x.say("bad", "store", "%s: kistd verify says of which vault", state.Damaged)
+	}
 	if ahead := time.Until(state.Newest); ahead > time.Minute {
 		x.say("bad", "clock", "this clock is %v behind what is stored: set it, or what was deleted is kept for longer", ahead.Round(time.Minute))
 	} else {

@@ -171,6 +171,8 @@ func stateText(v admin.Vault) string {
 		text = "deleted, goes " + v.Gone.Format(dayFormat)
 	}
 	switch {
+	case v.Damaged != "":
+		return text + ", damaged"
 	case v.Moved == 0:
 		return text
 	case v.State == engine.StateActive.String():

@@ -186,6 +186,7 @@ func sizes(ctx context.Context, dir, file string, but engine.State) (map[keys.Va
 	err = e.EachTenant(ctx, func(t *engine.Tenant) error {
 		if t.State < but {
 			all[t.Vault] = t.Used.Commits
+			return t.Fault
 		}
 		return nil
 	})

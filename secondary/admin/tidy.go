@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/secondary"
 	"github.com/kistvault/kist/secondary/engine"
 )
@@ -18,6 +20,7 @@ type State struct {
 	engine.Tidied
 	Serving bool      `json:"serving"` // a server answers, and not the command itself
 	Newest  time.Time `json:"newest"`  // time of the newest thing that is stored; zero: there is none
+	Damaged string    `json:"damaged"` // what was found to be; empty: nothing was
 }
 
 func (o *Operator) tidy(ctx context.Context, q TidyQuestion) (a State, err error) {
@@ -26,10 +29,17 @@ func (o *Operator) tidy(ctx context.Context, q TidyQuestion) (a State, err error
 		return a, err
 	}
 	a.Serving = o.Server != nil
-	if a.Tidied, err = k.Tidy(ctx, o.now().Add(-secondary.TidyAfter), q.Remove); err != nil {
+	a.Tidied, err = k.Tidy(ctx, o.now().Add(-secondary.TidyAfter), q.Remove)
+	if errors.Is(err, store.ErrDamaged) { // of one vault, and the rest was looked at
+		a.Damaged, err = err.Error(), nil
+	}
+	if err != nil {
 		return a, err
 	}
 	return a, o.Engine.EachTenant(ctx, func(t *engine.Tenant) error {
+		if t.Fault != nil {
+			a.Damaged = t.Fault.Error()
+		}
 		if t.Seen.After(a.Newest) {
 			a.Newest = t.Seen
 		}

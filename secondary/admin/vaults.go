@@ -21,13 +21,14 @@ type Vault struct {
 	Seen     time.Time    `json:"seen"`     // when a device was here last, to the hour
 	Sessions int          `json:"sessions"` // devices that are here now
 	Commits  uint64       `json:"commits"`
-	Bytes    uint64       `json:"bytes"`           // of commits and objects
-	Objects  uint64       `json:"bytes_objects"`   // of these, of objects
-	Devices  uint32       `json:"devices"`         // that are admitted and not revoked
-	Quota    engine.Quota `json:"quota"`           // in force; zeros are no limits
-	Own      bool         `json:"own_quota"`       // it is the vault's own
-	Moved    uint64       `json:"moved,omitempty"` // commit with which its owner moved it to another secondary
-	Gone     *time.Time   `json:"gone,omitempty"`  // of a deleted one: when it goes
+	Bytes    uint64       `json:"bytes"`             // of commits and objects
+	Objects  uint64       `json:"bytes_objects"`     // of these, of objects
+	Devices  uint32       `json:"devices"`           // that are admitted and not revoked
+	Quota    engine.Quota `json:"quota"`             // in force; zeros are no limits
+	Own      bool         `json:"own_quota"`         // it is the vault's own
+	Moved    uint64       `json:"moved,omitempty"`   // commit with which its owner moved it to another secondary
+	Gone     *time.Time   `json:"gone,omitempty"`    // of a deleted one: when it goes
+	Damaged  string       `json:"damaged,omitempty"` // how its log is, of which nothing is known then; it may be where this is empty
 }
 
 // A VaultsQuestion asks what vaults there are.
@@ -54,6 +55,9 @@ func (o *Operator) vault(t *engine.Tenant) Vault {
 	}
 	if o.Server != nil {
 		v.Sessions = o.Server.Sessions(t.Vault)
+	}
+	if t.Fault != nil {
+		v.Damaged = t.Fault.Error()
 	}
 	if t.State == engine.StateDeleted {
 		gone := t.Since.AddDate(0, 0, int(o.DeletedDays))

@@ -95,7 +95,8 @@ type Engine interface {
 	// change lists of all. It works in bounded steps, each durable, while everything
 	// else goes on; where it is cut off, what it counts is done, and the next call
 	// goes on there. An object that a device has asked about since the last Compact
-	// began stays until a later one: its commit may be under way.
+	// began stays until a later one: its commit may be under way. A vault that is
+	// damaged holds up no other, and is the error at the end.
 	Compact(ctx context.Context, before time.Time) (Compacted, error)
 
 	// HaveObject returns how many bytes of an object are there, and whether

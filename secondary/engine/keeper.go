@@ -24,7 +24,8 @@ type Keeper interface {
 	Verify(ctx context.Context, o VerifyOptions, found func(Fault)) (Verified, error)
 	// Tidy counts what nobody will ask for any more and was there before a time:
 	// invites that had expired by then, and objects, whole or not, that no commit
-	// names. With remove they go, but for objects that a device was told of lately.
+	// names. With remove they go, but for objects that a device was told of lately. A
+	// vault that is damaged holds up no other, and is the error at the end.
 	Tidy(ctx context.Context, before time.Time, remove bool) (Tidied, error)
 }
 

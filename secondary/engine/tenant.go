@@ -13,7 +13,8 @@ import (
 type Tenants interface {
 	// State returns the state of a vault: wire.ErrNotFound for none.
 	State(ctx context.Context, vault keys.VaultID) (State, error)
-	// Tenant returns what is known of a vault: wire.ErrNotFound for none.
+	// Tenant returns what is known of a vault: wire.ErrNotFound for none. That its log
+	// is damaged is not an error, but Tenant.Fault.
 	Tenant(ctx context.Context, vault keys.VaultID) (*Tenant, error)
 	// EachTenant calls fn for each vault, in the order of their ids, until it
 	// returns an error. fn may call the engine.
@@ -37,7 +38,8 @@ type Tenants interface {
 	// Remove gives the space of the vaults back that were deleted at or before a
 	// time, in bounded steps beside everything else, and returns how many are gone.
 	// Where it is cut off, the next call goes on there; the vault is out of reach
-	// (ErrNotFound) from its first step on.
+	// (ErrNotFound) from its first step on. One that is damaged keeps no other here, and
+	// is the error at the end.
 	Remove(ctx context.Context, before time.Time) (int, error)
 }
 
@@ -52,6 +54,10 @@ type Tenant struct {
 	Used    Usage
 	Quota   Quota // in force
 	Own     bool  // … and it is the vault's own
+
+	// Fault says how the log is damaged, of which nothing is known then (Moved, Used).
+	// It may be damaged where it is nil.
+	Fault error
 }
 
 // Usage is what a vault takes.

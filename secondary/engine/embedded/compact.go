@@ -40,8 +40,10 @@ func (e *Engine) Compact(ctx context.Context, before time.Time) (engine.Compacte
 	defer unlock()
 	e.asked.next()
 	vaults, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
-	for i := 0; i < len(vaults) && err == nil; i++ {
-		err = e.compactVault(ctx, vaults[i], millis(before), &done)
+	if err == nil {
+		err = each(vaults, func(vault keys.VaultID) error {
+			return e.compactVault(ctx, vault, millis(before), &done)
+		})
 	}
 	return done, err
 }

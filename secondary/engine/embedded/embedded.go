@@ -103,7 +103,7 @@ const (
 
 func logName(vault keys.VaultID) string { return "log/" + vault.String() }
 
-// vaultLog returns the vault's log, wire.ErrNotFound if there is none, or no more.
+// vaultLog returns the vault's log, wire.ErrNotFound if there is no such vault, or no more.
 func vaultLog(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
 	if t, err := getTenant(tx, vault); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func vaultLog(tx *store.Tx, vault keys.VaultID) (*store.Log, error) {
 	}
 	l, err := tx.Log(logName(vault))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("vault: %w", wire.ErrNotFound)
+		return nil, fmt.Errorf("%w: a vault has no log", store.ErrDamaged)
 	}
 	return l, err
 }

@@ -39,16 +39,18 @@ func (e *Engine) Remove(ctx context.Context, before time.Time) (gone int, err er
 		return 0, err
 	}
 	going, err := e.vaults(func(r *tenant) bool { return r.state == engine.StateRemoved })
-	for _, vault := range slices.DeleteFunc(going, e.coming.has) {
-		if err == nil {
-			err = e.removeGoing(ctx, vault, false)
-		}
+	if err != nil {
+		return 0, err
+	}
+	err = each(slices.DeleteFunc(going, e.coming.has), func(vault keys.VaultID) error {
+		err := e.removeGoing(ctx, vault, false)
 		if err == nil {
 			gone++
 		} else if errors.Is(err, errHeld) || errors.Is(err, wire.ErrNotFound) {
-			err = nil // the next call goes on, or somebody else was faster
+			return nil // the next call goes on, or somebody else was faster
 		}
-	}
+		return err
+	})
 	return gone, err
 }
 

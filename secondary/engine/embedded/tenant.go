@@ -97,42 +97,61 @@ func (e *Engine) Tenant(ctx context.Context, vault keys.VaultID) (t *engine.Tena
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = e.db.View(func(tx *store.Tx) error {
-		r, err := getTenant(tx, vault)
-		if err != nil {
-			return err
-		}
-		t = &engine.Tenant{
-			Vault: vault, Created: fromMillis(r.created), Seen: fromMillis(r.seen), State: r.state, Since: fromMillis(r.since),
-			Quota: e.quota(r), Own: r.own != nil,
-		}
-		if r.state == engine.StateRemoved {
-			if e.coming.has(vault) {
-				t.State = engine.StateComing
+	read := func(with func(tx *store.Tx, t *engine.Tenant) error) error {
+		return e.db.View(func(tx *store.Tx) (err error) {
+			if t, err = e.tenant(tx, vault); err == nil && t.State < engine.StateRemoved {
+				err = with(tx, t)
 			}
-			return nil
-		}
-		l, err := vaultLog(tx, vault)
-		if err != nil {
 			return err
-		}
-		t.Used.Commits = l.Size()
-		t.Moved = movedAt(tx, vault)
-		if t.Used.Log, err = logBytes(tx, vault, l); err != nil {
-			return err
-		}
-		return l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
-			if !id.IsZero() && a.Revoked == 0 {
-				t.Used.Devices++
-			}
+		})
+	}
+	if err = read(measure); errors.Is(err, store.ErrDamaged) {
+		fault := err
+		err = read(func(_ *store.Tx, t *engine.Tenant) error {
+			t.Fault = fault
 			return nil
 		})
-	})
+	}
 	if err != nil {
 		return nil, err
 	}
 	t.Used.Objects, err = e.objectBytes(vault)
 	return t, err
+}
+
+// tenant returns what a vault's record says.
+func (e *Engine) tenant(tx *store.Tx, vault keys.VaultID) (*engine.Tenant, error) {
+	r, err := getTenant(tx, vault)
+	if err != nil {
+		return nil, err
+	}
+	t := &engine.Tenant{
+		Vault: vault, Created: fromMillis(r.created), Seen: fromMillis(r.seen), State: r.state, Since: fromMillis(r.since),
+		Quota: e.quota(r), Own: r.own != nil,
+	}
+	if r.state == engine.StateRemoved && e.coming.has(vault) {
+		t.State = engine.StateComing
+	}
+	return t, nil
+}
+
+// measure adds what a vault's log takes.
+func measure(tx *store.Tx, t *engine.Tenant) error {
+	l, err := vaultLog(tx, t.Vault)
+	if err != nil {
+		return err
+	}
+	t.Used.Commits = l.Size()
+	t.Moved = movedAt(tx, t.Vault)
+	if t.Used.Log, err = logBytes(tx, t.Vault, l); err != nil {
+		return err
+	}
+	return l.Authors(func(id keys.DeviceID, a *commitlog.Author) error {
+		if !id.IsZero() && a.Revoked == 0 {
+			t.Used.Devices++
+		}
+		return nil
+	})
 }
 
 // millis returns a time in Unix ms, 0 for one before 1970: days are subtracted that
@@ -181,6 +200,22 @@ func (e *Engine) vaults(want func(r *tenant) bool) (all []keys.VaultID, err erro
 		})
 	})
 	return all, err
+}
+
+// each calls fn for vaults, one after the other, until it returns an error. That one is
+// damaged keeps no other from its turn, and is the error at the end, the first if there
+// are several.
+func each(vaults []keys.VaultID, fn func(vault keys.VaultID) error) (damaged error) {
+	for _, vault := range vaults {
+		switch err := fn(vault); {
+		case err == nil:
+		case !errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrReadOnly):
+			return err
+		case damaged == nil:
+			damaged = err
+		}
+	}
+	return damaged
 }
 
 // Seen implements [engine.Tenants].

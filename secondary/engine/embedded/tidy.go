@@ -20,13 +20,12 @@ import (
 // which has to look once more at what came meanwhile anyway.
 func (e *Engine) Tidy(ctx context.Context, before time.Time, remove bool) (found engine.Tidied, err error) {
 	all, err := e.vaults(func(r *tenant) bool { return r.state != engine.StateRemoved })
-	for _, vault := range all {
-		if err == nil {
-			err = e.tidyVault(ctx, vault, before, remove, &found)
-		}
-	}
 	if err != nil {
 		return found, err
+	}
+	damaged := each(all, func(vault keys.VaultID) error { return e.tidyVault(ctx, vault, before, remove, &found) })
+	if damaged != nil && !errors.Is(damaged, store.ErrDamaged) {
+		return found, damaged
 	}
 	tidy := func(tx *store.Tx) error {
 		found.Invites = 0
@@ -49,9 +48,11 @@ func (e *Engine) Tidy(ctx context.Context, before time.Time, remove bool) (found
 		return err
 	}
 	if remove {
-		return found, e.db.Update(tidy)
+		err = e.db.Update(tidy)
+	} else {
+		err = e.db.View(tidy)
 	}
-	return found, e.db.View(tidy)
+	return found, errors.Join(damaged, err)
 }
 
 func (e *Engine) tidyVault(ctx context.Context, vault keys.VaultID, before time.Time, remove bool, found *engine.Tidied) error {
