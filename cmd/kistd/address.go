@@ -27,9 +27,9 @@ func (c *config) check() error {
 	if _, _, err := c.logger(nil); err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(c.listen)
+	host, err := c.hostPort("listen", c.listen)
 	if err != nil {
-		return usagef("%s %q: want HOST:PORT", c.name("listen"), c.listen)
+		return err
 	}
 	if err := c.checkMetrics(); err != nil {
 		return err
@@ -64,6 +64,19 @@ func (c *config) check() error {
 	return nil
 }
 
+// hostPort returns the host of an address to listen on, and an error that names the
+// setting where it is none.
+func (c *config) hostPort(setting, address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return "", usagef("%s %q: want HOST:PORT, with a port up to 65535", c.name(setting), address)
+	}
+	return host, nil
+}
+
 // checkCertificate checks that there is one way to have a certificate.
 func (c *config) checkCertificate() error {
 	if (c.cert == "") != (c.key == "") {
@@ -86,8 +99,8 @@ func (c *config) checkCertificate() error {
 		return usagef("%s %q: want a full name such as vault.example.org", c.name("domain"), c.domain)
 	}
 	if c.acmeHTTP != "" {
-		if _, _, err := net.SplitHostPort(c.acmeHTTP); err != nil {
-			return usagef("%s %q: want HOST:PORT, such as :80", c.name("acme-http"), c.acmeHTTP)
+		if _, err := c.hostPort("acme-http", c.acmeHTTP); err != nil {
+			return err
 		}
 	}
 	u, err := url.Parse(c.acmeDirectory)
@@ -104,10 +117,16 @@ func (c *config) proxies() ([]netip.Prefix, error) {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			a, aerr := netip.ParseAddr(text)
-			if aerr != nil || a.Zone() != "" {
-				return nil, usagef("%s %q: want an address such as 192.0.2.7, or a range such as 10.0.0.0/8", c.name("trusted-proxies"), text)
+			if err = aerr; aerr == nil {
+				p, err = a.Prefix(a.BitLen())
 			}
-			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		if a := p.Addr(); err == nil && a.Is4In6() {
+			// Who comes is compared as what he is, an address of IPv4.
+			p, err = a.Unmap().Prefix(p.Bits() - 96)
+		}
+		if err != nil {
+			return nil, usagef("%s %q: want an address such as 192.0.2.7, or a range such as 10.0.0.0/8", c.name("trusted-proxies"), text)
 		}
 		if p.Bits() == 0 {
 			return nil, usagef("%s %q: that is everybody, who could then claim any address", c.name("trusted-proxies"), text)

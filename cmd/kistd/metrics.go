@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 
 	"github.com/kistvault/kist/secondary/wire"
@@ -16,9 +15,9 @@ func (c *config) checkMetrics() error {
 	if c.metrics == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.metrics)
+	host, err := c.hostPort("metrics", c.metrics)
 	if err != nil {
-		return usagef("%s %q: want HOST:PORT", c.name("metrics"), c.metrics)
+		return err
 	}
 	if !wire.Loopback(host) {
 		return usagef("%s %s: want a loopback address such as 127.0.0.1:7371; for Prometheus on another machine, let a proxy or an agent here pass it on", c.name("metrics"), c.metrics)

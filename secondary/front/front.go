@@ -8,6 +8,7 @@ package front
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -106,7 +107,7 @@ func (h *Handler) fromClient(r *http.Request) (*http.Request, bool) {
 	}
 	addr := peer.Addr().Unmap().WithZone("")
 	if !h.Trusted(addr) {
-		return r, !h.ProxiesOnly || addr.IsLoopback()
+		return r, !h.ProxiesOnly || here(r, addr)
 	}
 	client := forwarded(addr, r.Header.Values("X-Forwarded-For"), h.Trusted)
 	if client == addr {
@@ -115,6 +116,17 @@ func (h *Handler) fromClient(r *http.Request) (*http.Request, bool) {
 	r2 := *r
 	r2.RemoteAddr = netip.AddrPortFrom(client, 0).String()
 	return &r2, true
+}
+
+// here reports whether an address that a request comes from is this machine's: one that
+// only it has, or the one that the request was sent to.
+func here(r *http.Request, a netip.Addr) bool {
+	own, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return a.IsLoopback()
+	}
+	to, err := netip.ParseAddrPort(own.String())
+	return a.IsLoopback() || err == nil && to.Addr().Unmap().WithZone("") == a
 }
 
 // Trusted reports whether an address is that of a proxy.

@@ -1,8 +1,10 @@
 package front_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -133,6 +135,24 @@ func TestClientAddress(t *testing.T) {
 		w := ask(h, "GET", "/", header, test.from)
 		if got := w.Body.String(); got != "session from "+test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
+
+// A machine may come to itself by an address that others can reach, too: kistd health
+// does, where kistd listens on that.
+func TestProxiesOnlyAndOwn(t *testing.T) {
+	h := newHandler()
+	h.Proxies, h.ProxiesOnly = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, true
+	for from, status := range map[string]int{"192.0.2.7:1": 200, "127.0.0.1:1": 200, "192.0.2.8:1": 403} {
+		r := httptest.NewRequest("GET", "/readyz", nil)
+		own := net.Addr(&net.TCPAddr{IP: net.ParseIP("192.0.2.7"), Port: 7370})
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, own))
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("%s: %d, want %d", from, w.Code, status)
 		}
 	}
 }
