@@ -65,6 +65,8 @@ func hintOf(err error, ran *cobra.Command) string {
 		return "a data directory with a shorter path"
 	case errors.Is(err, admin.ErrSilent), errors.Is(err, store.ErrInUse):
 		return "once more when the other kistd has started or ended; systemctl status kistd, or fuser on the file lock in the directory, tells what has it"
+	case errors.Is(err, store.ErrReadOnly):
+		return "room on its disk, or a disk that works (dmesg): it goes on by itself then. Where there is no other room to make, stop kistd and try the same: see A full disk in docs/OPERATING.md"
 	case errors.Is(err, wire.ErrNotFound):
 		return "kistd vaults, which lists those that are here"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -36,7 +36,7 @@ func (o *Operator) keeper() (engine.Keeper, error) {
 func (o *Operator) hold(w http.ResponseWriter, r *http.Request) {
 	k, err := o.keeper()
 	if err != nil {
-		reply(w, http.StatusUnprocessableEntity, refusal{Error: err.Error()})
+		refuse(w, err)
 		return
 	}
 	defer k.Hold()()
@@ -59,7 +59,7 @@ func (o *Operator) store(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	if err != nil && !begun {
-		reply(w, http.StatusUnprocessableEntity, refusal{Error: err.Error()})
+		refuse(w, err)
 	} // else the asker finds that there are fewer bytes than were announced
 }
 

@@ -44,7 +44,7 @@ func (o *Operator) export(w http.ResponseWriter, r *http.Request) {
 	done, err := o.Engine.Export(r.Context(), id, archive.NewWriter(w))
 	var result any = done
 	if err != nil { // the asker also finds that the archive has no end
-		result = refusal{Error: err.Error()}
+		result = refusalOf(err)
 	}
 	if text, err := json.Marshal(result); err == nil {
 		w.Header().Set(trailerResult, string(text))
@@ -85,6 +85,9 @@ func (c *Client) ExportTo(ctx context.Context, vault string, w io.Writer, tell T
 	switch {
 	case text != "" && json.Unmarshal([]byte(text), &no) == nil && no.Error != "":
 		err = errors.New(no.Error) // why it has no end
+		if known := no.known(); known != nil {
+			err = refused{known, no.Error}
+		}
 	case err == nil && text == "":
 		err = io.ErrUnexpectedEOF
 	case err == nil:

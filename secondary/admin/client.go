@@ -72,7 +72,7 @@ func (c *Client) send(ctx context.Context, method, what string, body io.Reader) 
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxQuestion)).Decode(&no); err != nil {
 		return nil, fmt.Errorf("the server answers %s", resp.Status)
 	}
-	known := no.Code.Err()
+	known := no.known()
 	switch resp.StatusCode {
 	case http.StatusConflict:
 		known = engine.ErrExists

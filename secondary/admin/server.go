@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kistvault/kist/commitlog/store"
 	"github.com/kistvault/kist/internal/peer"
 	"github.com/kistvault/kist/secondary/archive"
 	"github.com/kistvault/kist/secondary/engine"
@@ -123,8 +124,25 @@ const maxQuestion = 64 << 10
 
 // refusal is the answer to a question that could not be met.
 type refusal struct {
-	Error string    `json:"error"`
-	Code  wire.Code `json:"code,omitempty"` // 0: none that a program knows
+	Error    string    `json:"error"`
+	Code     wire.Code `json:"code,omitempty"`      // 0: none that a program knows
+	ReadOnly bool      `json:"read_only,omitempty"` // store.ErrReadOnly
+	Damaged  bool      `json:"damaged,omitempty"`   // store.ErrDamaged
+}
+
+func refusalOf(err error) refusal {
+	return refusal{err.Error(), wire.CodeOf(err), errors.Is(err, store.ErrReadOnly), errors.Is(err, store.ErrDamaged)}
+}
+
+// known returns what a program knows of the refusal, nil for nothing.
+func (r refusal) known() error {
+	switch {
+	case r.ReadOnly:
+		return store.ErrReadOnly
+	case r.Damaged:
+		return store.ErrDamaged
+	}
+	return r.Code.Err()
 }
 
 // on answers one question.
@@ -156,7 +174,7 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.Is(err, archive.ErrDamaged):
 		status = http.StatusUnsupportedMediaType
 	}
-	reply(w, status, refusal{err.Error(), wire.CodeOf(err)})
+	reply(w, status, refusalOf(err))
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

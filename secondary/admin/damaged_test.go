@@ -1,0 +1,58 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/kistvault/kist/commitlog/store"
+	"github.com/kistvault/kist/keys"
+	"github.com/kistvault/kist/secondary/admin"
+	"github.com/kistvault/kist/secondary/engine"
+)
+
+// unwell is an engine whose calls fail.
+type unwell struct {
+	engine.Engine
+	engine.Keeper
+	err error
+}
+
+func (u unwell) Compact(context.Context, time.Time) (engine.Compacted, error) {
+	return engine.Compacted{}, u.err
+}
+
+func (u unwell) Tidy(context.Context, time.Time, bool) (engine.Tidied, error) {
+	return engine.Tidied{Invites: 3}, u.err
+}
+
+func (u unwell) Export(context.Context, keys.VaultID, engine.Taker) (engine.Exported, error) {
+	return engine.Exported{}, u.err
+}
+
+// Who asks is told of damage, and of a disk that takes nothing, as errors that programs
+// know.
+func TestUnwell(t *testing.T) {
+	client, o := listen(t)
+	vault := fill(t, o.Engine).ID().String()
+	well := o.Engine
+	for _, want := range []error{store.ErrDamaged, store.ErrReadOnly} {
+		o.Engine = unwell{well, well.(engine.Keeper), fmt.Errorf("page 7: %w", want)}
+		if _, err := client.Compact(t.Context(), admin.CompactQuestion{}); !errors.Is(err, want) {
+			t.Errorf("compact: %v, want %v", err, want)
+		}
+		if _, err := client.ExportTo(t.Context(), vault, io.Discard, nil); !errors.Is(err, want) {
+			t.Errorf("export: %v, want %v", err, want)
+		}
+		state, err := client.Tidy(t.Context(), admin.TidyQuestion{})
+		if want == store.ErrDamaged && (err != nil || state.Damaged == "" || state.Invites != 3) {
+			t.Errorf("tidy: %+v, %v; want what was found, and that there is damage", state, err)
+		}
+		if want == store.ErrReadOnly && !errors.Is(err, want) {
+			t.Errorf("tidy: %v, want %v", err, want)
+		}
+	}
+}
