@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -70,11 +71,11 @@ read the data directory.`,
 
 // apart refuses a copy within the data directory.
 func apart(what, data, dir string) error {
-	from, err := filepath.Abs(data)
+	from, err := real(data)
 	if err != nil {
 		return err
 	}
-	to, err := filepath.Abs(dir)
+	to, err := real(dir)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,21 @@ func apart(what, data, dir string) error {
 		return usagef("the %s cannot be in the data directory", what)
 	}
 	return nil
+}
+
+// real returns where a path leads, absolute and without links. Its end need not be there
+// yet.
+func real(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	there, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
+		above, err := real(filepath.Dir(path))
+		return filepath.Join(above, filepath.Base(path)), err
+	}
+	return there, err
 }
 
 func printBackup(w io.Writer, s *admin.BackupSummary, dir string, asJSON bool) error {

@@ -51,6 +51,10 @@ func TestErrors(t *testing.T) {
 	fails("backup foreign", exitFailed, "not a backup of this server", "empty or not there yet")
 	fails("backup foreign/x", exitFailed, "foreign/x", "is a file")
 	fails("backup data/x", exitUsage, "cannot be in the data directory", "kistd backup --help")
+	if err := os.Symlink("data", "link"); err != nil {
+		t.Fatal(err)
+	}
+	fails("backup link/x/y", exitUsage, "cannot be in the data directory", "kistd backup --help")
 	fails("migrate --to new", exitInUse, "in use", "stop kistd first")
 	fails("verify --data none", exitNone, "not a data directory", "--data with the directory")
 	fails("verify --data foreign/x", exitFailed, "foreign/x", "is a file")
