@@ -35,6 +35,7 @@ type Replay struct {
 	changes uint64
 	live    []uint64 // bits, by number of the change
 	alive   uint64   // of these, set
+	ended   uint64   // changes that a commit has ended, or that never were live
 
 	trusts   bool                                        // see Trust
 	restates map[commitlog.ChangeID][]commitlog.ChangeID // by what they name
@@ -243,6 +244,9 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 	for i := range c.Changes {
 		op, id := c.Changes[i].Op, commitlog.ChangeID{Commit: e.ID, Index: uint16(i)}
 		if op == commitlog.OpDelete || op == commitlog.OpRestate && e.IsVoid(i) {
+			if err := r.compareEnd(e.ID, id); err != nil {
+				return err
+			}
 			continue
 		}
 		n, _ := r.number(id)
@@ -262,6 +266,9 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 		n, _ := r.number(gone)
 		r.live[n/64] &^= 1 << (n % 64)
 		r.alive--
+		if err := r.compareEnd(e.ID, gone); err != nil {
+			return err
+		}
 	}
 	grown := *r.authors[h.Device]
 	grown.LastSeq, grown.LastLeaf, grown.LastSeen = h.Seq, e.Leaf, h.SeenSize
@@ -271,6 +278,15 @@ func (r *Replay) Append(c *commitlog.Commit, e *commitlog.Effects) error {
 	}
 	if h.Kind == commitlog.KindControl {
 		return r.trustAt(e.ID)
+	}
+	return nil
+}
+
+// compareEnd compares what is stored of a change that a commit has ended.
+func (r *Replay) compareEnd(by commitlog.CommitID, id commitlog.ChangeID) error {
+	r.ended++
+	if r.l.all.Get(retiredKey(by, id)) == nil {
+		return differs("that commit %d has ended change %v", by, id)
 	}
 	return nil
 }
@@ -322,7 +338,18 @@ func (r *Replay) Finish() error {
 			return differs("device %s is gone", id)
 		}
 	}
-	return r.compareLive()
+	if err := r.compareLive(); err != nil {
+		return err
+	}
+	n := uint64(0)
+	err = l.all.ScanPrefix([]byte{kindRetired}, nil, func(_, _ []byte) (bool, error) {
+		n++
+		return true, nil
+	})
+	if err == nil && n != r.ended {
+		err = differs("%d changes have ended, %d are said to", r.ended, n)
+	}
+	return err
 }
 
 func (r *Replay) compareLive() error {

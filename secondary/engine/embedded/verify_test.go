@@ -160,6 +160,23 @@ func TestVerifyFinds(t *testing.T) {
 			}
 			return b.Delete(first)
 		}, "live"},
+		"end": {func(w *world, tx *store.Tx) error { // of another change than it was
+			b := tx.Bucket("log/" + w.v.ID().String())
+			k, v := b.Last([]byte("r"))
+			k, v = append([]byte(nil), k...), append([]byte(nil), v...)
+			if err := b.Delete(k); err != nil {
+				return err
+			}
+			k[len(k)-1] ^= 2
+			return b.Put(k, v)
+		}, "has ended change"},
+		"another end": {func(w *world, tx *store.Tx) error {
+			b := tx.Bucket("log/" + w.v.ID().String())
+			k, v := b.Last([]byte("r"))
+			k = append([]byte(nil), k...)
+			k[len(k)-1] ^= 2
+			return b.Put(k, append([]byte(nil), v...))
+		}, "have ended"},
 		"tree": {func(w *world, tx *store.Tx) error {
 			return change(w, tx, part(w, tx, 2), func(v []byte) []byte { v[0] ^= 1; return v })
 		}, "tree"},
