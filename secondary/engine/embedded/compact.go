@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -134,6 +135,9 @@ func compactStep(tx *store.Tx, vault keys.VaultID, before uint64, step *engine.C
 			continue // which the log's own rules rule out
 		}
 		ch, blob, err := l.Entry(r.ID)
+		if errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("%w: ended, and %w", store.ErrDamaged, err)
+		}
 		if err != nil {
 			return false, err
 		}
