@@ -264,12 +264,17 @@ func ReadAddress(path string) (Address, error) {
 }
 
 // Certificate returns the directory's own certificate, and makes it if it is not
-// there. It says nothing about who the server is: devices pin the server's key,
-// which vouches for the connection.
+// there, or if what is there is none, which is a remark then. It says nothing about who
+// the server is: devices pin the server's key, which vouches for the connection.
 func (d *DataDir) Certificate() (tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(d.file("tls.crt"), d.file("tls.key"))
-	if !errors.Is(err, fs.ErrNotExist) {
+	var unread *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err == nil, errors.As(err, &unread):
 		return cert, err
+	default:
+		d.remarks = append(d.remarks, fmt.Sprintf("tls.crt and tls.key are made anew: %v", err))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -54,9 +54,13 @@ func (c *config) certificate(data *secondary.DataDir, log *slog.Logger) (*certif
 		all.kind, t.GetCertificate, all.reload = "file", files.GetCertificate, files.Reload
 		return all, nil
 	}
+	said := len(data.Remarks())
 	own, err := data.Certificate()
 	if err != nil {
 		return nil, err
+	}
+	for _, what := range data.Remarks()[said:] {
+		log.Warn("data directory: " + what)
 	}
 	t.Certificates = []tls.Certificate{own}
 	if c.domain != "" {

@@ -258,6 +258,25 @@ func TestOwnCertificate(t *testing.T) {
 	}
 }
 
+// kistd's own certificate is of no worth: one that is spoilt keeps no server from starting.
+func TestOwnCertificateSpoilt(t *testing.T) {
+	dir := t.TempDir()
+	start(t, "--data", dir, "--listen", "127.0.0.1:0").end()
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		if err := os.Truncate(filepath.Join(dir, name), 60); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, "--data", dir, "--listen", "127.0.0.1:0")
+		if err := use(t, p.wait(inviteRE)); err != nil {
+			t.Errorf("%s spoilt: %v", name, err)
+		}
+		p.end()
+		if err := os.RemoveAll(filepath.Join(dir, "kist.db")); err != nil { // for another invite
+			t.Fatal(err)
+		}
+	}
+}
+
 // H55: of two servers on one data directory the second does not start.
 func TestInUse(t *testing.T) {
 	dir := t.TempDir()
