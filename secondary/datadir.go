@@ -37,6 +37,9 @@ var (
 	// ErrNoKey: the server's key is missing, without which it is another server. It
 	// wraps store.ErrDamaged.
 	ErrNoKey = fmt.Errorf("%w: server.key is missing", store.ErrDamaged)
+	// ErrNoStore: the vaults are missing, or there is nothing of them, where a server has
+	// run. It wraps store.ErrDamaged.
+	ErrNoStore = fmt.Errorf("%w: kist.db is missing, or empty", store.ErrDamaged)
 )
 
 // serverKeyHRP begins the text of a server's key.
@@ -125,6 +128,9 @@ func openDataDir(path string, create bool) (*DataDir, error) {
 			err = fmt.Errorf("%s: %w", path, ErrNoKey)
 		}
 	}
+	if err == nil {
+		err = d.checkStore()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +177,19 @@ func (d *DataDir) init() error {
 		return err
 	}
 	return d.setVersion(dataVersion())
+}
+
+// checkStore refuses a directory that has lost its vaults. The address is written after
+// the store is made: without one, making the directory may have been cut off.
+func (d *DataDir) checkStore() error {
+	if _, err := os.Stat(d.file("address.json")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	info, err := os.Stat(d.file(embedded.StoreFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		err = fmt.Errorf("%s: %w", d.path, ErrNoStore)
+	}
+	return err
 }
 
 func (d *DataDir) file(name string) string { return filepath.Join(d.path, name) }

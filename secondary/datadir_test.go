@@ -35,6 +35,13 @@ func TestDataDir(t *testing.T) {
 	if err := d.SetAddress(address); err != nil {
 		t.Fatal(err)
 	}
+	e, err := d.OpenEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
 	cert, err := d.Certificate()
 	if err != nil {
 		t.Fatal(err)

@@ -59,6 +59,8 @@ func hintOf(err error, ran *cobra.Command) string {
 		return "--data with the directory that kistd serve has"
 	case errors.Is(err, secondary.ErrNoKey):
 		return "server.key from a backup, with its mode 600: devices know the server by it. Without one, see A lost disk in docs/OPERATING.md"
+	case errors.Is(err, secondary.ErrNoStore):
+		return "kist.db and objects from a backup. Without one, begin with a directory in which there is server.key alone: see A lost disk in docs/OPERATING.md"
 	case errors.Is(err, secondary.ErrNotBackup):
 		return "a directory that is empty or not there yet, or that of the backup before"
 	case errors.Is(err, admin.ErrPath):

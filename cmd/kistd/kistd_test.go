@@ -271,8 +271,10 @@ func TestOwnCertificateSpoilt(t *testing.T) {
 			t.Errorf("%s spoilt: %v", name, err)
 		}
 		p.end()
-		if err := os.RemoveAll(filepath.Join(dir, "kist.db")); err != nil { // for another invite
-			t.Fatal(err)
+		for _, name := range []string{"kist.db", "address.json"} { // for another invite
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
@@ -303,6 +305,11 @@ func TestRefusals(t *testing.T) {
 	damaged := t.TempDir()
 	start(t, "--data", damaged, "--listen", "127.0.0.1:0").end()
 	if err := os.WriteFile(filepath.Join(damaged, "kist.db"), bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lost := t.TempDir()
+	start(t, "--data", lost, "--listen", "127.0.0.1:0").end()
+	if err := os.Truncate(filepath.Join(lost, "kist.db"), 0); err != nil {
 		t.Fatal(err)
 	}
 	long := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
@@ -358,6 +365,8 @@ func TestRefusals(t *testing.T) {
 		"health, never ran":       {[]string{"health", "--data", never}, exitNone, "try: kistd serve"},
 		"directory of others":     {serve("--data", other, "--listen", "127.0.0.1:0"), exitNone, "thesis.txt"},
 		"damaged store":           {serve("--data", damaged, "--listen", "127.0.0.1:0"), exitIntegrity, "damaged"},
+		"lost store":              {serve("--data", lost, "--listen", "127.0.0.1:0"), exitIntegrity, "try: kist.db and objects from a backup"},
+		"lost store, verified":    {[]string{"verify", "--data", lost}, exitIntegrity, "kist.db is missing"},
 		"path too long":           {serve("--data", long, "--listen", "127.0.0.1:0"), exitUsage, "too long"},
 		"no retention":            {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "0"), exitUsage, "--retention"},
 		"endless retention":       {serve("--data", dir, "--listen", "127.0.0.1:0", "--retention", "4000000000"), exitUsage, "--retention"},
