@@ -61,6 +61,8 @@ type DB struct {
 	bolt   *bbolt.DB    // nil: it could not be opened again
 	file   *os.File     // that bbolt has open
 
+	opening atomic.Bool // Reopen waits for openMu: who holds it for long lets go
+
 	endMu  sync.Mutex // held by Reopen and Close
 	closed bool
 
@@ -307,7 +309,7 @@ func (d *DB) view(fn func(*Tx) error) (err error) {
 	}
 	defer catchDamage(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	return d.bolt.View(func(b *bbolt.Tx) error { return fn(&Tx{bolt: b}) })
+	return d.bolt.View(func(b *bbolt.Tx) error { return fn(&Tx{bolt: b, db: d}) })
 }
 
 func readOnly(why error) error { return fmt.Errorf("%w: %w", ErrReadOnly, why) }
@@ -477,7 +479,7 @@ func (d *DB) commit(fn func(*Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	return d.bolt.Update(func(b *bbolt.Tx) error {
 		id = uint64(b.ID())
-		err := fn(&Tx{bolt: b})
+		err := fn(&Tx{bolt: b, db: d})
 		ran = err == nil
 		return err
 	})

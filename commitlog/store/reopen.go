@@ -13,7 +13,7 @@ import (
 // file cannot be opened for writing, or not be brought to the disk, the store stays as
 // it is and an error says why. Of a store that is in order nothing is changed.
 //
-// It waits for the Views under way, and others wait for it.
+// It waits for the Views under way, and others wait for it. A [Tx.WriteTo] ends for that.
 func (d *DB) Reopen() (err error) {
 	d.endMu.Lock()
 	defer d.endMu.Unlock()
@@ -39,6 +39,8 @@ func (d *DB) Reopen() (err error) {
 		return fmt.Errorf("opening store again: %w", err)
 	}
 	// No Update runs its fn any more, so no View can be held up by one.
+	d.opening.Store(true)
+	defer d.opening.Store(false)
 	d.openMu.Lock()
 	defer d.openMu.Unlock()
 	if d.bolt != nil {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,4 +97,26 @@ func TestViewIsDurable(t *testing.T) {
 	if !ok {
 		t.Error("opened again, it is not read")
 	}
+}
+
+// Nobody waits until somebody who copies a store slowly has all of it, where it is to be
+// opened again.
+func TestReopenEndsCopies(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "x.db"))
+	defer db.Close()
+	fatal(t, db.Update(func(tx *store.Tx) error { _, err := tx.CreateBucket("b"); return err }))
+	reopened := make(chan error, 1)
+	err := db.View(func(tx *store.Tx) (err error) {
+		store.Unsettle(db)
+		go func() { reopened <- db.Reopen() }()
+		for err == nil { // a copy that takes for ever
+			_, err = tx.WriteTo(io.Discard)
+		}
+		return err
+	})
+	if !errors.Is(err, store.ErrReopened) {
+		t.Errorf("the copy: %v, want ErrReopened", err)
+	}
+	fatal(t, <-reopened)
+	fatal(t, db.View(func(tx *store.Tx) error { _, err := tx.WriteTo(io.Discard); return err }))
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -12,6 +13,7 @@ import (
 // used by one goroutine.
 type Tx struct {
 	bolt  *bbolt.Tx
+	db    *DB
 	dirty bool // the present call has written
 	logs  map[string]*Log
 	pasts map[string]*Past
@@ -35,7 +37,7 @@ func (tx *Tx) Within(name string) *Tx {
 	if tx.within == nil {
 		tx.within = make(map[string]*Tx)
 	}
-	in := &Tx{bolt: tx.bolt, above: tx, room: b.b}
+	in := &Tx{bolt: tx.bolt, db: tx.db, above: tx, room: b.b}
 	tx.within[name] = in
 	return in
 }
@@ -108,8 +110,33 @@ func (tx *Tx) CreateBucket(name string) (*Bucket, error) {
 	return tx.wrap(b), err
 }
 
-// WriteTo writes a copy of the whole store, as of this transaction, to w.
-func (tx *Tx) WriteTo(w io.Writer) (int64, error) { return tx.bolt.WriteTo(w) }
+// WriteTo writes a copy of the whole store, as of this transaction, to w. Where
+// [DB.Reopen] waits for it, for which everybody else waits, it ends with ErrReopened.
+func (tx *Tx) WriteTo(w io.Writer) (int64, error) {
+	y := &yielding{w: w, db: tx.db}
+	n, err := tx.bolt.WriteTo(y)
+	if y.ended {
+		err = ErrReopened
+	}
+	return n, err
+}
+
+// ErrReopened: a copy of a store was cut off because the store is opened again.
+var ErrReopened = errors.New("the store is opened again; once more, please")
+
+// yielding is a writer that ends where its store is to be opened again.
+type yielding struct {
+	w     io.Writer
+	db    *DB
+	ended bool
+}
+
+func (y *yielding) Write(p []byte) (int, error) {
+	if y.ended = y.db.opening.Load(); y.ended {
+		return 0, ErrReopened
+	}
+	return y.w.Write(p)
+}
 
 // Size returns the size of the store in bytes, as of this transaction.
 func (tx *Tx) Size() int64 { return tx.bolt.Size() }

@@ -55,12 +55,29 @@ func (o *Operator) store(w http.ResponseWriter, r *http.Request) {
 			begun = true
 			w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 			w.Header().Set("Content-Type", "application/octet-stream")
-			return w, nil
+			return moving{w, http.NewResponseController(w)}, nil
 		})
 	}
 	if err != nil && !begun {
 		refuse(w, err)
 	} // else the asker finds that there are fewer bytes than were announced
+}
+
+// stall is how long who takes a copy of the store may take nothing. While it is copied
+// the store's file does not use again what is freed, and grows.
+var stall = time.Minute
+
+// moving is an answer that ends where nobody takes it.
+type moving struct {
+	io.Writer
+	c *http.ResponseController
+}
+
+func (m moving) Write(p []byte) (int, error) {
+	if err := m.c.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+		return 0, err
+	}
+	return m.Writer.Write(p)
 }
 
 // A BackupSummary says what a backup came to.
@@ -193,6 +210,9 @@ func sizes(ctx context.Context, dir, file string, but engine.State) (map[keys.Va
 	return all, errors.Join(err, e.Close())
 }
 
+// errCutOff: the server has not sent all of its store.
+var errCutOff = errors.New("the server has stopped meanwhile, or opened its store again: try once more")
+
 // fetchStore writes the server's store to a new file.
 func (c *Client) fetchStore(ctx context.Context, root *os.Root, name string) (n int64, err error) {
 	resp, err := c.request(ctx, http.MethodGet, "store", nil)
@@ -205,8 +225,8 @@ func (c *Client) fetchStore(ctx context.Context, root *os.Root, name string) (n 
 		return 0, err
 	}
 	n, err = io.Copy(f, resp.Body)
-	if err == nil && n != resp.ContentLength {
-		err = io.ErrUnexpectedEOF
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil && n != resp.ContentLength {
+		err = errCutOff
 	}
 	if err == nil {
 		err = f.Sync()

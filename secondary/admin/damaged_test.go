@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -31,6 +33,44 @@ func (u unwell) Tidy(context.Context, time.Time, bool) (engine.Tidied, error) {
 
 func (u unwell) Export(context.Context, keys.VaultID, engine.Taker) (engine.Exported, error) {
 	return engine.Exported{}, u.err
+}
+
+// endless is an engine whose store has no end.
+type endless struct {
+	engine.Engine
+	engine.Keeper
+	ended chan error
+}
+
+func (e endless) Snapshot(_ context.Context, begin func(int64) (io.Writer, error)) error {
+	w, err := begin(1 << 40)
+	for err == nil {
+		_, err = w.Write(make([]byte, 64<<10))
+	}
+	e.ended <- err
+	return err
+}
+
+// Who asks for a copy of the store, and does not take it, keeps it from nobody for ever.
+func TestCopyStalls(t *testing.T) {
+	defer admin.SetStall(time.Millisecond)()
+	client, o := listen(t)
+	e := endless{o.Engine, o.Engine.(engine.Keeper), make(chan error, 1)}
+	o.Engine = e
+	c, err := net.Dial("unix", o.Data.AdminSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /store HTTP/1.1\r\nHost: kistd\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-e.ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the copy ended with %v", err)
+	}
+	if _, err := client.Vaults(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
 }
 
 // Who asks is told of damage, and of a disk that takes nothing, as errors that programs
