@@ -26,8 +26,8 @@ func TestOneIsDamaged(t *testing.T) {
 				return true, tx.Bucket(log).Put(bytes.Clone(k), []byte{1})
 			})
 		},
-		"end": func(tx *store.Tx, log string) error { // of a change that is not there
-			k := append(make([]byte, 0, 19), "r\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x09\x09\x00\x00"...)
+		"end": func(tx *store.Tx, log string) error { // of a change that is not there, behind what was compacted
+			k := append(make([]byte, 0, 19), "r\x00\x00\x00\x00\x00\x00\x00\xFF\x00\x00\x00\x00\x00\x00\x09\x09\x00\x00"...)
 			return tx.Bucket(log).Put(k, make([]byte, 8))
 		},
 	} {
