@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/kistvault/kist/secondary/admin"
@@ -32,6 +33,9 @@ func TestRemoveOne(t *testing.T) {
 	}
 	if n := remove(gone.ID().String()); n != 1 {
 		t.Errorf("%d vaults went, want 1", n)
+	}
+	if _, err := client.SetState(ctx, admin.StateQuestion{Vault: waits.ID().String(), State: "suspended"}); err == nil || !strings.Contains(err.Error(), "resume") {
+		t.Errorf("a deleted vault is suspended: %v", err)
 	}
 	state(waits.ID().String(), "active")
 	if _, err := client.Remove(ctx, admin.RemoveQuestion{Vault: waits.ID().String()}); err == nil {

@@ -149,10 +149,16 @@ func (o *Operator) setState(ctx context.Context, q StateQuestion) (v Vault, err 
 		return v, fmt.Errorf("a vault cannot be made %q", q.State)
 	}
 	id, err := o.find(ctx, q.Vault)
-	if err == nil {
-		err = o.Engine.SetState(ctx, id, state, o.now())
-	}
 	if err != nil {
+		return v, err
+	}
+	if v, err = o.tenant(ctx, id); err != nil {
+		return v, err
+	}
+	if state == engine.StateSuspended && v.State == engine.StateDeleted.String() {
+		return v, errors.New("the vault is deleted, and lets no device in: kistd vaults resume has it back")
+	}
+	if err = o.Engine.SetState(ctx, id, state, o.now()); err != nil {
 		return v, err
 	}
 	if o.Server != nil && state != engine.StateActive {
