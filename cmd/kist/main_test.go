@@ -165,7 +165,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func waitServed(ts *testscript.TestScript, neg bool, args []string) {
-	for range 200 {
+	for by := time.Now().Add(timeout); time.Now().Before(by); {
 		if c, _, err := agent.Dial(ts.MkAbs(args[0]), version()); err == nil {
 			ts.Check(c.Close())
 			return
