@@ -16,8 +16,8 @@ import (
 	"github.com/kistvault/kist/secondary"
 )
 
-// healthTime is how long a server may take to say that it is well.
-const healthTime = 5 * time.Second
+// healthTime is how long a server may take to say that it is well, but in tests.
+var healthTime = 5 * time.Second
 
 func healthCommand() *cobra.Command {
 	conf := newConfig()

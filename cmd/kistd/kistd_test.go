@@ -29,6 +29,8 @@ const childEnv = "TEST_AS_KISTD"
 
 func TestMain(m *testing.M) {
 	defaultFile = "/none/kistd.toml" // not that of a kistd that is at home here
+	// Whatever the disk and the machine do meanwhile.
+	probed, healthTime = func(string) error { return nil }, timeout
 	if os.Getenv(childEnv) != "" {
 		main()
 	}
