@@ -78,7 +78,7 @@ type fault struct {
 func inject(t testing.TB, s *server, calls ...string) *fault {
 	t.Helper()
 	f := &fault{t: t, over: make(chan struct{}), log: filepath.Join(t.TempDir(), "strace")}
-	args := []string{"-f", "-y", "-p", fmt.Sprint(s.pid()), "-o", f.log}
+	args := []string{"-f", "-y", "-e", "signal=none", "-p", fmt.Sprint(s.pid()), "-o", f.log}
 	var names []string
 	for _, c := range calls {
 		name, _, _ := strings.Cut(c, ":")
@@ -118,9 +118,24 @@ func (f *fault) lift() {
 }
 
 // struck returns how many calls have failed so far that a pattern matches.
-func (f *fault) struck(pattern string) int {
+func (f *fault) struck(pattern string) (n int) {
 	b, _ := os.ReadFile(f.log)
-	return len(regexp.MustCompile(`(?m)`+pattern+`.*\(INJECTED\)`).FindAll(b, -1))
+	call := regexp.MustCompile(pattern)
+	begun := make(map[string]string) // what a thread was at when another came between
+	for line := range strings.Lines(string(b)) {
+		thread, said, _ := strings.Cut(line, " ")
+		if strings.Contains(said, "<unfinished ...>") {
+			begun[thread] = said
+			continue
+		}
+		if strings.Contains(said, " resumed>") {
+			said = begun[thread] + said
+		}
+		if strings.Contains(said, "(INJECTED)") && call.MatchString(said) {
+			n++
+		}
+	}
+	return n
 }
 
 // H51: whatever call on the disk fails, nothing is acknowledged that is not durable,

@@ -197,10 +197,18 @@ func (s *server) isReady() {
 	})
 }
 
-// notReady checks that the server says what is wrong.
+// notReady checks that the server says what is wrong, as soon as its disk answers.
 func (s *server) notReady(why string) {
 	s.t.Helper()
-	status, body, err := s.get("/readyz")
+	var status int
+	var body string
+	var err error
+	eventually(s.t, func() error {
+		if status, body, err = s.get("/readyz"); strings.Contains(body, "the disk does not answer") {
+			return errors.New(body)
+		}
+		return nil
+	})
 	if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, why) {
 		s.t.Errorf("/readyz: %d, %q, %v; want 503 and %q", status, body, err, why)
 	}
