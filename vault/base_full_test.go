@@ -5,7 +5,6 @@ import (
 	"slices"
 	gosync "sync"
 	"testing"
-	"time"
 
 	"github.com/kistvault/kist/secondary/wire"
 	"github.com/kistvault/kist/vault"
@@ -18,9 +17,7 @@ func TestFullSyncAboveCheckpoint(t *testing.T) {
 	v := r.unenrolled(t.TempDir() + "/vault")
 	_, err := v.Enrol(t.Context(), r.root.Authority(), nil, vault.SyncOptions{})
 	fatal(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	_, err = v.Sync(ctx, vault.SyncOptions{Full: true})
+	_, err = v.Sync(t.Context(), vault.SyncOptions{Full: true})
 	fatal(t, err)
 	r.equal(t, v)
 }
@@ -76,12 +73,10 @@ func TestCutAtTheEndOfThePast(t *testing.T) {
 		}
 		fatal(t, vault.TakePast(v, past))
 
-		ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 		l = &tapped{}
 		o = l.options()
 		o.Full = full
-		_, err = v.Sync(ctx, o)
-		cancel()
+		_, err = v.Sync(t.Context(), o)
 		fatal(t, err)
 		if again := slices.Contains(l.sent, wire.TypeUnbind); again != full {
 			t.Errorf("compared as a whole: %v, want %v", again, full)

@@ -19,6 +19,17 @@ func NewStepper(v *Vault, full bool, now time.Time) (*Stepper, error) {
 	return &Stepper{e}, err
 }
 
+// Acknowledged reports whether the secondary has acknowledged a commit that has not
+// come back.
+func Acknowledged(v *Vault) (yes bool, err error) {
+	err = v.view(func(s *state) error {
+		id, err := s.lastAcked()
+		yes = id > 0
+		return err
+	})
+	return yes, err
+}
+
 // Mark asks whether everything has come.
 func (s *Stepper) Mark() { s.e.sendMark() }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/kistvault/kist/commitlog"
 	"github.com/kistvault/kist/secondary/wire"
@@ -22,18 +21,22 @@ func TestRefillAcknowledged(t *testing.T) {
 	put(t, a, "x", "2")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	l := &tapped{}
-	l.change = func(m wire.Message) []wire.Message {
-		switch m.(type) {
-		case *wire.Uploaded:
-			time.AfterFunc(200*time.Millisecond, cancel) // it is taken by then
-		case *wire.Download:
+	l := &tapped{change: func(m wire.Message) []wire.Message {
+		if m.Type() == wire.TypeDownload {
 			return nil
 		}
 		return []wire.Message{m}
+	}}
+	o := l.options()
+	o.Step = func() {
+		if yes, err := vault.Acknowledged(a); err != nil {
+			t.Error(err)
+		} else if yes {
+			cancel()
+		}
 	}
-	if _, err := a.Sync(ctx, l.options()); err == nil {
-		t.Fatal("it came back")
+	if _, err := a.Sync(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want it to be cancelled: it came back", err)
 	}
 	old()
 	if _, err := a.Sync(t.Context(), vault.SyncOptions{}); !errors.Is(err, commitlog.ErrOwnCommitMissing) {
