@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kistvault/kist/internal/agent"
+	"github.com/kistvault/kist/internal/porttest"
 	"github.com/kistvault/kist/internal/testonly"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/keys/keyfile"
@@ -235,29 +235,20 @@ func (s *servers) start(ts *testscript.TestScript, neg bool, args []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	srv := s.running[data]
-	again := srv != nil
-	if !again {
-		srv = new(server)
+	if srv == nil {
+		address, release, err := porttest.Keep()
+		ts.Check(err)
+		srv = &server{address: address}
 		s.running[data] = srv
-		ts.Defer(func() { srv.end() })
+		ts.Defer(func() {
+			srv.end()
+			release()
+		})
 	}
-	for range 100 {
-		if !again {
-			// Below the ports that outgoing connections get, so that it stays
-			// free while the server is stopped.
-			srv.address = fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
-		}
-		if srv.serve(ts, program, data) {
-			i := parsed(ts, args[0])
-			srv.address, _ = wire.SplitURL(i.URL)
-			ts.Setenv("INVITE", i.String())
-			return
-		}
-		if log := ts.ReadFile(data + ".log"); again || !strings.Contains(log, "in use") {
-			ts.Fatalf("kistd ended: %s", log)
-		}
+	if !srv.serve(ts, program, data) {
+		ts.Fatalf("kistd ended: %s", ts.ReadFile(data+".log"))
 	}
-	ts.Fatalf("no free port")
+	ts.Setenv("INVITE", parsed(ts, args[0]).String())
 }
 
 // serve starts kistd and waits until it listens, or reports that it has ended.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kistvault/kist/internal/porttest"
 	"github.com/kistvault/kist/keys"
 	"github.com/kistvault/kist/secondary/client"
 	"github.com/kistvault/kist/secondary/wire"
@@ -95,30 +94,15 @@ func launch(t *testing.T, args ...string) *process {
 	return p
 }
 
-// startAnywhere is start at an address that a second start can have as well: its
-// port is below those that systems give to outgoing connections.
+// startAnywhere is start at an address that a second start can have as well.
 func startAnywhere(t *testing.T, args ...string) *process {
 	t.Helper()
-	for range 100 {
-		p := launch(t, append(args, "--listen", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))...)
-		for {
-			select {
-			case code := <-p.exit:
-				p.exit <- code
-				if code != exitInUse {
-					t.Fatalf("kistd has ended with %d:\n%s%s", code, p.stdout, p.stderr)
-				}
-			case <-time.After(10 * time.Millisecond):
-				if !listening.MatchString(p.stdout.String()) {
-					continue
-				}
-				return p
-			}
-			break
-		}
+	address, release, err := porttest.Keep()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return nil
+	t.Cleanup(release)
+	return start(t, append(args, "--listen", address)...)
 }
 
 // end stops the server and returns its exit code.

@@ -70,7 +70,7 @@ var rooms = []room{
 // beside are packages for tests and for work on kist, with those below them.
 // They import what they need, and no room imports them.
 var beside = []string{
-	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/certs/certstest", "internal/golden", "internal/stress",
+	"internal/archtest", "internal/attacks", "internal/bench", "internal/crash", "internal/demo", "internal/certs/certstest", "internal/golden", "internal/porttest", "internal/stress",
 	"secondary/engine/enginetest", "secondary/internal/rawvault", "secondary/secondarytest",
 	"vault/vaulttest",
 }

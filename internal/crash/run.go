@@ -102,7 +102,7 @@ func (r *runner) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.server, err = newServer(program, r.dir, r.rand); err != nil {
+	if r.server, err = newServer(program, r.dir); err != nil {
 		return err
 	}
 	// Killed while it makes its data directory, it starts all the same.

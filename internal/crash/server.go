@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kistvault/kist/internal/porttest"
 	"github.com/kistvault/kist/secondary/wire"
 )
 
@@ -37,18 +36,11 @@ func kistd(ctx context.Context, given, dir string) (string, error) {
 	return path, nil
 }
 
-// newServer chooses an address. Its port is below those that systems take for
-// outgoing connections: while the server is down, a device's own connection
-// could get it.
-func newServer(program, dir string, r *rand.Rand) (*server, error) {
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+r.IntN(12_000))
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			return &server{program: program, dir: filepath.Join(dir, "server"), log: filepath.Join(dir, "server.log"), addr: addr}, l.Close()
-		}
-	}
-	return nil, errors.New("no free port")
+// newServer returns a server that does not run. It has the same address whenever it
+// runs, which this process keeps.
+func newServer(program, dir string) (*server, error) {
+	addr, _, err := porttest.Keep()
+	return &server{program: program, dir: filepath.Join(dir, "server"), log: filepath.Join(dir, "server.log"), addr: addr}, err
 }
 
 // startTime bounds how long a child may take to come up, on a slow machine.

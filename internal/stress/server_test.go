@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kistvault/kist/internal/porttest"
 )
 
 // A server is a kistd in a process of its own.
@@ -56,28 +57,22 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// newServer makes a server that does not run, with its data in a directory. Its port
-// is below those that systems take for outgoing connections: while it is down, a
-// device's own connection could get it.
+// newServer makes a server that does not run, with its data in a directory. It has the
+// same address whenever it runs.
 func newServer(t testing.TB, data string, args ...string) *server {
 	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			fatal(t, l.Close())
-			s := &server{t: t, data: data, addr: addr, args: append([]string{"--min-free", "0"}, args...)}
-			t.Cleanup(func() {
-				if t.Failed() && s.log != nil {
-					text := s.log.String()
-					t.Logf("the end of what kistd has said:\n%s", text[max(0, len(text)-4000):])
-				}
-				s.kill()
-			})
-			return s
+	addr, release, err := porttest.Keep()
+	fatal(t, err)
+	t.Cleanup(release)
+	s := &server{t: t, data: data, addr: addr, args: append([]string{"--min-free", "0"}, args...)}
+	t.Cleanup(func() {
+		if t.Failed() && s.log != nil {
+			text := s.log.String()
+			t.Logf("the end of what kistd has said:\n%s", text[max(0, len(text)-4000):])
 		}
-	}
-	t.Fatal("no free port")
-	return nil
+		s.kill()
+	})
+	return s
 }
 
 // run is newServer and start, with a directory of its own.
