@@ -30,13 +30,29 @@ import (
 func TestMain(m *testing.M) {
 	testonly.ScryptWorkFactor = 10
 	os.Setenv("KISTD_CONFIG", os.DevNull) // not the one of a kistd that is at home here
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tidy{m}, map[string]func(){
 		"kist": main,
 		"kist-other": func() {
 			Version = "another"
 			main()
 		},
 	})
+}
+
+// programs is where programs are built that scripts run.
+var programs string
+
+// tidy leaves none of them behind.
+type tidy struct{ *testing.M }
+
+func (m tidy) Run() int {
+	var err error
+	if programs, err = os.MkdirTemp("", "kistd"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(programs)
+	return m.M.Run()
 }
 
 // TestScript runs testdata/script/*.txt. Beside testscript's own commands they
@@ -202,11 +218,7 @@ func future(ts *testscript.TestScript, neg bool, args []string) {
 
 // buildServer builds kistd once.
 var buildServer = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kistd")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "kistd")
+	program := filepath.Join(programs, "kistd")
 	if out, err := exec.Command("go", "build", "-o", program, "../kistd").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building kistd: %v\n%s", err, out)
 	}
