@@ -395,9 +395,12 @@ func TestFewDescriptors(t *testing.T) {
 	if n := s.cpu() - spent; n > time.Second {
 		t.Errorf("it has worked for %v with nothing to do", n)
 	}
-	if !strings.Contains(s.log.String(), "too many open files") {
-		t.Errorf("its log does not say so: %s", s.log)
-	}
+	eventually(t, func() error {
+		if !strings.Contains(s.log.String(), "too many open files") {
+			return fmt.Errorf("its log does not say so: %s", s.log)
+		}
+		return nil
+	})
 	limit(4096)
 	s.isReady()
 	letGo()
