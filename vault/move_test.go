@@ -115,6 +115,7 @@ func TestMoveLive(t *testing.T) {
 		put(t, b.Vault, "one", "b")
 		fatal(t, b.WaitForUpload(ctx))
 		m.is(m.at[1], b)
+		synctest.Wait() // the old one's side of it may end later
 		if n := m.at[0].Conns(); n != 0 {
 			t.Errorf("%d connections to the old one", n)
 		}

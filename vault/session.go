@@ -80,8 +80,15 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 			e.report.BytesOut, e.report.BytesIn = int64(counter.Sent()), int64(counter.Received())
 		}
 	}
+	local := r.v.outboxGrown()
 	for {
-		local := r.v.outboxGrown()
+		// Looked at here and not only below, where something else may have come at the
+		// same time: what was put meanwhile would stay.
+		select {
+		case <-local:
+			local, e.drained = r.v.outboxGrown(), false
+		default:
+		}
 		look()
 		for _, step := range []func() ([]wire.Message, error){
 			func() ([]wire.Message, error) { return r.serve(e) },
@@ -129,7 +136,6 @@ func (r *runner) session(ctx context.Context, conn client.Messenger, e *engine) 
 				return err
 			}
 		case <-local:
-			e.drained = false
 		case w := <-r.asked:
 			r.add(w, e)
 		case <-r.nudge:
