@@ -3,4 +3,4 @@
 package vault_test
 
 // The race detector makes everything slower by much: it is given a sample.
-func init() { sample = 4 }
+func init() { sample = 8 }
