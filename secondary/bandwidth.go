@@ -13,7 +13,8 @@ type bandwidth struct {
 	in, out *buckets[keys.VaultID]
 }
 
-// longestDebt is more than the frames of all sessions of a vault together cost.
+// longestDebt is more than a frame of each session of a vault costs together. A debt that
+// is longer is taken for a clock that was set back, and is forgotten.
 const longestDebt = time.Hour
 
 func newBandwidth(r Rate) bandwidth {
@@ -30,8 +31,9 @@ const (
 	longestStop  = 20 * time.Second
 )
 
-// pause waits, after a frame of so many bytes, where the vault's sessions send more than
-// they may: the next message is not read before, and in the end the sender waits.
+// pause waits, with a frame of so many bytes, where the vault's sessions send more than
+// they may: it is handled then, the next one is read then, and in the end the sender waits.
+// Meanwhile it counts as held (see budget).
 func (c *conn) pause(bytes int) {
 	s, vault, now := c.server, c.session.vault(), c.server.config.Now()
 	wait := max(
